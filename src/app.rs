@@ -1,0 +1,227 @@
+//! The composition root: settings become parts, parts become a running service. Nothing is decided here.
+
+mod moving;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use poem::listener::{Acceptor as _, Listener as _, TcpAcceptor, TcpListener};
+
+pub use self::moving::MoveError;
+pub use self::moving::export_session;
+pub use self::moving::import_session;
+use crate::domain::account::Mode;
+use crate::domain::clock::Clock;
+use crate::domain::ids::Ids;
+use crate::domain::ids::Secret;
+use crate::domain::place::SessionStore;
+use crate::domain::seal::Sealer;
+use crate::flows::readiness::Readiness;
+use crate::flows::sign_in::SignIn;
+use crate::http;
+use crate::lifecycle::Tasks;
+use crate::lifecycle::network_sleep;
+use crate::master_key;
+use crate::master_key::MasterKeyError;
+use crate::store::SledStore;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::telegram;
+use crate::telegram::AccountEvent;
+use crate::telegram::Gateway;
+use crate::telemetry;
+use crate::vault::Vault;
+use crate::vault::VaultError;
+
+/// Name of the account's session in the session store (contract, section 2).
+const ACCOUNT_SESSION: &str = "account.session";
+/// How often metrics are tidied.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// How long requests under way may take after shutdown has begun.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// How long stopping takes at most, and the last attempt to save the session in it.
+const STOP: Duration = Duration::from_millis(4_500);
+const STOP_SAVE: Duration = Duration::from_secs(3);
+
+/// What a service is made from; all of it valid.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where to serve probes and metrics without a token, if anywhere.
+    pub ops_listen: Option<SocketAddr>,
+    /// Whether listener and public URL are loopback, so that the operator needs no token.
+    pub loopback: bool,
+    /// `CONNECTOR_TRUSTED_PROXIES`.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `CONNECTOR_ADMIN_TOKEN`.
+    pub admin_token: Option<Secret<String>>,
+    /// Where the store lives.
+    pub data_dir: PathBuf,
+    /// Where Telegram sessions are kept.
+    pub session_store: SessionStore,
+    /// `CONNECTOR_MASTER_KEY`; `None`: the one in the data directory, made when missing.
+    pub master_key: Option<Secret<[u8; 32]>>,
+    /// The embedded store's cache, in bytes.
+    pub cache_bytes: u64,
+    /// Which Telegram the store and the session belong to.
+    pub mode: Mode,
+    /// How to reach it.
+    pub telegram: telegram::Settings,
+}
+
+impl Settings {
+    /// Where the account's session is kept. Nothing is asked of that place yet.
+    pub(crate) async fn vault(&self, sealer: Sealer) -> Vault {
+        account_vault(&self.session_store, self.mode, sealer).await
+    }
+}
+
+/// Why the service did not start. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The master key.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The session store.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The listener.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Where the account's session is kept.
+async fn account_vault(store: &SessionStore, mode: Mode, sealer: Sealer) -> Vault {
+    let vault = Vault::open(&store.place, store.path_style, ACCOUNT_SESSION, mode, sealer).await;
+    match &store.import {
+        Some(from) => vault.importing(from.clone(), store.path_style).await,
+        None => vault,
+    }
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct App {
+    address: SocketAddr,
+    ops_address: Option<SocketAddr>,
+    gateway: Gateway,
+    sign_in: SignIn,
+    tasks: Tasks,
+}
+
+impl App {
+    /// Starts everything and returns once requests are answered.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        ids: Ids,
+        tasks: Tasks,
+    ) -> Result<Self, StartError> {
+        telemetry::keep_metrics();
+        let (acceptor, address) = listen(settings.listen).await?;
+        let ops = match settings.ops_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+
+        let key = master_key::find_or_make(settings.master_key.as_ref(), &settings.data_dir, &ids)?;
+        let sealer = Sealer::new(key.reveal(), ids.clone());
+        let directory = settings.data_dir.join("store");
+        let store = SledStore::open(&directory, settings.cache_bytes, settings.mode, sealer.clone()).await?;
+        let store: Arc<dyn Store> = Arc::new(store);
+
+        let vault = settings.vault(sealer).await;
+        let unsaved = store.unsaved_session().await?;
+        let events = Arc::new(|event| {
+            let AccountEvent::Message { outgoing, .. } = event;
+            tracing::debug!(outgoing, "a message in the account");
+        });
+        let gateway =
+            Gateway::open(settings.telegram, vault, unsaved, ids.clone(), tasks.clone(), events).await?;
+        let sign_in = SignIn::open(Arc::clone(&store), gateway.clone(), clock, tasks.clone()).await?;
+        let readiness = Readiness::new(store, gateway.clone(), tasks.clone());
+
+        let operator = http::OperatorPolicy { token: settings.admin_token, loopback: settings.loopback };
+        let trusted_proxies = settings.trusted_proxies.into();
+        let custody = sign_in.clone();
+        let parts = http::Parts { sign_in, readiness, operator, trusted_proxies, ids };
+        tasks.spawn("metrics", upkeep(tasks.clone()));
+        let ops_address = ops.as_ref().map(|(_, address)| *address);
+        if let Some((acceptor, _)) = ops {
+            serve(&tasks, "ops http", acceptor, http::ops_routes(parts.clone()));
+        }
+        serve(&tasks, "http", acceptor, http::routes(parts));
+        tracing::info!(%address, mode = %settings.mode, "serving");
+        Ok(Self { address, ops_address, gateway, sign_in: custody, tasks })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where probes and metrics are served without a token.
+    pub const fn ops_address(&self) -> Option<SocketAddr> {
+        self.ops_address
+    }
+
+    /// Stops accepting, finishes what is under way, saves, closes the Telegram connection. Under 5 s.
+    pub async fn stop(self) {
+        let begun = Instant::now();
+        self.tasks.stop();
+        // What is under way may still want the connection, so it goes first.
+        let drained = tokio::time::timeout(DRAIN, self.sign_in.drained()).await;
+        let left = STOP_SAVE.min(STOP.saturating_sub(begun.elapsed()));
+        let saved = tokio::time::timeout(left, self.gateway.close()).await;
+        if let Err(error) = self.sign_in.settle_custody().await {
+            tracing::error!(%error, "the store does not keep the unsaved session");
+        }
+        let ended = self.tasks.finish(STOP.saturating_sub(begun.elapsed())).await;
+        if drained.is_err() || saved.is_err() || !ended {
+            tracing::warn!("not everything ended in time");
+        }
+    }
+}
+
+async fn upkeep(tasks: Tasks) {
+    let stopping = tasks.stopping();
+    loop {
+        tokio::select! { () = network_sleep(METRICS_UPKEEP) => {}, () = stopping.cancelled() => return }
+        telemetry::upkeep_metrics();
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpAcceptor, SocketAddr), StartError> {
+    let acceptor = TcpListener::bind(address).into_acceptor().await;
+    let acceptor = acceptor.map_err(|source| StartError::Listen { address, source })?;
+    let bound = acceptor.local_addr().first().and_then(|local| local.as_socket_addr().copied());
+    Ok((acceptor, bound.unwrap_or(address)))
+}
+
+fn serve(tasks: &Tasks, name: &'static str, acceptor: TcpAcceptor, routes: impl poem::Endpoint + 'static) {
+    let stopping = tasks.stopping();
+    tasks.spawn_essential(name, async move {
+        let drained = async move { stopping.cancelled().await };
+        let server = poem::Server::new_with_acceptor(acceptor);
+        if let Err(error) = server.run_with_graceful_shutdown(routes, drained, Some(DRAIN)).await {
+            tracing::error!(%error, "the HTTP server failed");
+        }
+    });
+}

@@ -1,0 +1,55 @@
+//! Which Telegram a command is about, and where its data is kept unless somewhere else is named.
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use crate::domain::ids::Secret;
+
+/// Which Telegram the service joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TelegramChoice {
+    /// Telegram itself.
+    Telegram {
+        /// `TELEGRAM_API_ID`.
+        api_id: i32,
+        /// `TELEGRAM_API_HASH`.
+        api_hash: Secret<String>,
+    },
+    /// A sandbox inside this process.
+    EmbeddedSandbox,
+    /// A running sandbox.
+    SandboxAt {
+        /// Its control API.
+        url: Url,
+        /// `TELEGRAM_API_ID` and `TELEGRAM_API_HASH`, where set; a sandbox takes any.
+        credentials: Option<(i32, Secret<String>)>,
+    },
+}
+
+/// What `--sandbox` says, for every command that has it.
+pub(super) enum SandboxFlag {
+    Off,
+    Embedded,
+    At(Url),
+}
+
+/// Reads `--sandbox`; an empty variable is none.
+pub(super) fn sandbox_flag(text: Option<&str>, problems: &mut Vec<String>) -> Option<SandboxFlag> {
+    match text {
+        None | Some("0" | "false" | "") => Some(SandboxFlag::Off),
+        Some("1" | "true") => Some(SandboxFlag::Embedded),
+        Some(url) => {
+            let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+            if parsed.is_none() {
+                problems.push(format!("--sandbox={url} is neither empty nor the URL of a running sandbox"));
+            }
+            parsed.map(SandboxFlag::At)
+        }
+    }
+}
+
+/// The data folder where none is named.
+pub(super) fn default_data_dir(embedded: bool) -> PathBuf {
+    if embedded { "./sandbox-data" } else { "./data" }.into()
+}

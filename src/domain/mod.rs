@@ -1,0 +1,10 @@
+//! What the service is about, without IO: time, ids, the two-step sign-in, what is sealed at rest.
+//! Nothing here opens a socket, reads a file, spawns a task, or asks the system for the time or for randomness.
+
+pub mod account;
+pub mod clock;
+pub mod ids;
+pub mod login;
+pub mod place;
+pub mod seal;
+pub mod string_session;

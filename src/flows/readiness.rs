@@ -1,0 +1,62 @@
+//! Whether the service can do its work, part by part, for `/readyz`.
+
+use std::sync::Arc;
+
+use crate::lifecycle::Tasks;
+use crate::store::Store;
+use crate::telegram::Gateway;
+
+/// A state for each part, in one word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// `ok` or `unavailable`.
+    pub store: &'static str,
+    /// `ok`, or `degraded`: out of reach, or a session waits to be saved.
+    pub session_store: &'static str,
+    /// `ok`, `signed_out`, `connecting`, `reconnecting`, `unknown`.
+    pub telegram: &'static str,
+    /// `none`: no bot is configured.
+    pub bot: &'static str,
+    /// Whether requests should be sent here.
+    pub ready: bool,
+}
+
+/// Looks at the parts.
+#[derive(Clone)]
+pub struct Readiness {
+    store: Arc<dyn Store>,
+    gateway: Gateway,
+    tasks: Tasks,
+}
+
+impl std::fmt::Debug for Readiness {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Readiness").finish_non_exhaustive()
+    }
+}
+
+impl Readiness {
+    /// Looks at these parts.
+    pub fn new(store: Arc<dyn Store>, gateway: Gateway, tasks: Tasks) -> Self {
+        Self { store, gateway, tasks }
+    }
+
+    /// The parts' states now. Only a failing store and shutdown make the service unready.
+    pub async fn check(&self) -> Report {
+        let store = self.store.ping().await;
+        if let Err(error) = &store {
+            tracing::error!(%error, "the store fails");
+        }
+        Report {
+            store: if store.is_ok() { "ok" } else { "unavailable" },
+            session_store: if self.gateway.is_saved() && self.gateway.reaches_vault() {
+                "ok"
+            } else {
+                "degraded"
+            },
+            telegram: self.gateway.condition(),
+            bot: "none",
+            ready: store.is_ok() && !self.tasks.stopping().is_cancelled(),
+        }
+    }
+}

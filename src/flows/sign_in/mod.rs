@@ -1,0 +1,358 @@
+//! Signing the service's account in and out (contract, section 2): which call in which state does what.
+//! One step at a time, each in a task of its own, so that a caller who hangs up does not cut it in half.
+
+mod outcome;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use self::outcome::Progress;
+pub use self::outcome::Request;
+pub use self::outcome::SignInError;
+pub use self::outcome::View;
+use crate::domain::clock::Clock;
+use crate::domain::ids::Secret;
+use crate::domain::login::LoginCode;
+use crate::domain::login::PendingSignIn;
+use crate::domain::login::Phone;
+use crate::domain::login::SignInStep;
+use crate::lifecycle::Tasks;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::telegram::AccountState;
+use crate::telegram::CodeRequest;
+use crate::telegram::Custody;
+use crate::telegram::Gateway;
+use crate::telegram::GatewayError;
+use crate::telegram::Submission;
+use crate::telegram::TelegramError;
+
+/// A second request for a code within this time sends nothing.
+const RESEND_AFTER: Duration = Duration::from_secs(60);
+
+/// The sign-in of the service's account. Cloning shares it.
+#[derive(Clone)]
+pub struct SignIn(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn Store>,
+    gateway: Gateway,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    /// One step at a time.
+    turn: tokio::sync::Mutex<()>,
+    /// What the store holds; written after the store.
+    pending: Mutex<Option<PendingSignIn>>,
+    /// One look at what is unsaved at a time.
+    custody: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for SignIn {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SignIn").finish_non_exhaustive()
+    }
+}
+
+impl SignIn {
+    /// Takes up what the store holds of an earlier process.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        gateway: Gateway,
+        clock: Arc<dyn Clock>,
+        tasks: Tasks,
+    ) -> Result<Self, StoreError> {
+        let mut pending = store.pending_sign_in().await?;
+        let key = gateway.session().and_then(|session| session.home_key().cloned());
+        if pending.as_ref().is_some_and(|pending| key.is_some() && pending.session.home_key() == key.as_ref())
+        {
+            // It is done: a process died after saving its session and before clearing its table. The session of a
+            // sign-in that replaces a revoked one has another key, and stays pending.
+            store.delete_pending_sign_in().await?;
+            pending = None;
+        }
+        let pending = Mutex::new(pending);
+        let (turn, custody) = Default::default();
+        let sign_in = Self(Arc::new(Shared { store, gateway, clock, tasks, turn, pending, custody }));
+        sign_in.watch_custody();
+        Ok(sign_in)
+    }
+
+    /// Whether an account is signed in and its session saved: then there is nothing to do, whatever the request says.
+    ///
+    /// # Errors
+    /// The session store cannot be reached, or Telegram cannot be asked.
+    pub async fn is_signed_in(&self) -> Result<bool, SignInError> {
+        self.in_turn(|sign_in| async move { sign_in.signed_in().await }).await
+    }
+
+    /// Takes the next step of the sign-in.
+    ///
+    /// # Errors
+    /// See [`SignInError`].
+    pub async fn submit(&self, request: Request) -> Result<Progress, SignInError> {
+        self.in_turn(|sign_in| async move { sign_in.step(request).await }).await
+    }
+
+    /// Signs out, or abandons the pending sign-in; nothing happens when there is neither.
+    ///
+    /// # Errors
+    /// See [`SignInError`].
+    pub async fn abandon(&self) -> Result<(), SignInError> {
+        self.in_turn(|sign_in| async move { sign_in.end().await }).await
+    }
+
+    /// How far the sign-in is.
+    ///
+    /// # Errors
+    /// Nobody knows while the session store has not been read.
+    pub fn view(&self) -> Result<View, SignInError> {
+        let reason = match self.0.gateway.state() {
+            AccountState::SignedIn(user) => return Ok(View::SignedIn(user)),
+            AccountState::Unknown(why) => return Err(SignInError::SessionStore(why)),
+            AccountState::Unverified => {
+                let text = "the imported session has not been verified with Telegram yet";
+                return Err(TelegramError::Unreachable(text.to_owned()).into());
+            }
+            AccountState::SignedOut(reason) => reason,
+        };
+        Ok(match self.pending() {
+            None => View::SignedOut { reason },
+            Some(PendingSignIn { phone, step, .. }) => match step {
+                SignInStep::CodeSent { delivery, .. } => View::CodeSent { phone, delivery },
+                SignInStep::TwoFactorRequired { hint } => View::TwoFactorRequired { phone, hint },
+            },
+        })
+    }
+
+    /// Runs one step in a task of its own, after the steps before it.
+    async fn in_turn<T, F, R>(&self, step: F) -> Result<T, SignInError>
+    where
+        F: FnOnce(Self) -> R + Send + 'static,
+        R: Future<Output = Result<T, SignInError>> + Send,
+        T: Send + 'static,
+    {
+        let sign_in = self.clone();
+        let task = self.0.tasks.spawn("sign-in step", async move {
+            let _turn = sign_in.0.turn.lock().await;
+            if sign_in.0.tasks.stopping().is_cancelled() {
+                return Err(SignInError::ShuttingDown);
+            }
+            step(sign_in.clone()).await
+        });
+        task.await.map_err(|_| SignInError::Interrupted)?
+    }
+
+    /// Resolves when the step under way is done; once shutdown has begun, none follows it.
+    pub async fn drained(&self) {
+        drop(self.0.turn.lock().await);
+    }
+
+    fn pending(&self) -> Option<PendingSignIn> {
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn signed_in(&self) -> Result<bool, SignInError> {
+        if !self.0.gateway.is_signed_in().await? {
+            return Ok(false);
+        }
+        if !self.0.gateway.is_saved() {
+            self.save().await?;
+        }
+        Ok(true)
+    }
+
+    async fn step(&self, request: Request) -> Result<Progress, SignInError> {
+        if self.signed_in().await? {
+            return Ok(Progress::SignedIn);
+        }
+        let Some(pending) = self.pending() else {
+            return match (&request.code, &request.two_factor_password) {
+                (None, None) => self.request_code(request.phone).await,
+                _ => Err(SignInError::NoCodeRequested),
+            };
+        };
+        if pending.phone != request.phone {
+            return Err(SignInError::InProgress);
+        }
+        match pending.step.clone() {
+            SignInStep::CodeSent { sent_at, .. } => match (&request.code, &request.two_factor_password) {
+                (Some(code), password) => self.submit_code(pending, code, password.as_ref()).await,
+                (None, Some(_)) => Err(SignInError::CodeMissing),
+                (None, None) if !request.resend && self.0.clock.now().since(sent_at) < RESEND_AFTER => {
+                    Ok(Progress::CodeSent)
+                }
+                (None, None) => self.resend_code(&pending).await,
+            },
+            SignInStep::TwoFactorRequired { .. } => match (&request.code, &request.two_factor_password) {
+                (_, Some(password)) => self.submit_two_factor(&pending, password).await,
+                (Some(_), None) => Err(SignInError::TwoFactorRequired),
+                (None, None) => self.resend_code(&pending).await,
+            },
+        }
+    }
+
+    async fn request_code(&self, phone: Phone) -> Result<Progress, SignInError> {
+        let answer = self.0.gateway.request_code(&phone).await;
+        self.code_requested(phone, answer).await
+    }
+
+    async fn resend_code(&self, pending: &PendingSignIn) -> Result<Progress, SignInError> {
+        match self.0.gateway.resend_code(pending).await {
+            // The pending key is dead, and so is the attempt: begin with a fresh one.
+            Err(TelegramError::SignedOut(_)) => {
+                self.forget().await?;
+                self.request_code(pending.phone.clone()).await
+            }
+            answer => self.code_requested(pending.phone.clone(), answer).await,
+        }
+    }
+
+    async fn code_requested(
+        &self,
+        phone: Phone,
+        answer: Result<CodeRequest, TelegramError>,
+    ) -> Result<Progress, SignInError> {
+        match answer {
+            Ok(CodeRequest::Sent { phone_code_hash, delivery, session }) => {
+                let masked = phone.masked();
+                let sent_at = self.0.clock.now();
+                let step = SignInStep::CodeSent { phone_code_hash, delivery, sent_at };
+                self.put(PendingSignIn { phone, step, session }).await?;
+                tracing::info!(phone = masked, "login code requested");
+                Ok(Progress::CodeSent)
+            }
+            Ok(CodeRequest::SignedIn(custody)) => self.finish(custody).await,
+            Err(TelegramError::SignedOut(name)) => Err(TelegramError::Unexpected(name).into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn submit_code(
+        &self,
+        pending: PendingSignIn,
+        code: &LoginCode,
+        password: Option<&Secret<String>>,
+    ) -> Result<Progress, SignInError> {
+        match self.0.gateway.submit_code(&pending, code).await {
+            Ok(Submission::SignedIn(custody)) => self.finish(custody).await,
+            Ok(Submission::TwoFactorRequired { hint, session }) => {
+                let step = SignInStep::TwoFactorRequired { hint };
+                let pending = PendingSignIn { step, session, ..pending };
+                self.put(pending.clone()).await?;
+                match password {
+                    Some(password) => self.submit_two_factor(&pending, password).await,
+                    None => Err(SignInError::TwoFactorRequired),
+                }
+            }
+            Err(error) => Err(self.failed(error).await?),
+        }
+    }
+
+    async fn submit_two_factor(
+        &self,
+        pending: &PendingSignIn,
+        password: &Secret<String>,
+    ) -> Result<Progress, SignInError> {
+        match self.0.gateway.submit_two_factor(pending, password).await {
+            Ok(custody) => self.finish(custody).await,
+            Err(error) => Err(self.failed(error).await?),
+        }
+    }
+
+    /// Forgets the attempt when Telegram's answer has ended it.
+    async fn failed(&self, error: TelegramError) -> Result<SignInError, SignInError> {
+        let over = matches!(
+            error,
+            TelegramError::CodeExpired
+                | TelegramError::SignedOut(_)
+                | TelegramError::Migrate(_)
+                | TelegramError::SignUpRequired
+                | TelegramError::PhoneNumberBanned
+        );
+        if over {
+            self.forget().await?;
+        }
+        Ok(error.into())
+    }
+
+    async fn finish(&self, custody: Custody) -> Result<Progress, SignInError> {
+        tracing::info!("signed in to Telegram");
+        match custody {
+            Custody::Saved => {}
+            Custody::Unsaved => {
+                // Ends the pending sign-in in the same step.
+                self.settle_custody().await?;
+                *self.0.pending.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+        }
+        if !self.0.gateway.is_saved() {
+            let text = "signed in, but the session could not be saved yet; it is kept safe and saved as soon as \
+                        the session store can be reached: repeat the call";
+            return Err(SignInError::SessionStore(text.to_owned()));
+        }
+        self.settle_custody().await?;
+        self.forget().await?;
+        Ok(Progress::SignedIn)
+    }
+
+    async fn end(&self) -> Result<(), SignInError> {
+        if let Some(pending) = self.pending() {
+            self.0.gateway.cancel_code(&pending).await;
+            self.forget().await?;
+        }
+        self.0.gateway.sign_out().await?;
+        Ok(self.settle_custody().await?)
+    }
+
+    async fn put(&self, pending: PendingSignIn) -> Result<(), SignInError> {
+        self.0.store.put_pending_sign_in(&pending).await?;
+        *self.0.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
+        Ok(())
+    }
+
+    async fn forget(&self) -> Result<(), StoreError> {
+        self.0.store.delete_pending_sign_in().await?;
+        *self.0.pending.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    async fn save(&self) -> Result<(), SignInError> {
+        self.0.gateway.save().await.map_err(GatewayError::from)?;
+        self.settle_custody().await?;
+        tracing::info!("the session is saved");
+        Ok(())
+    }
+
+    /// Keeps the newest login in the store for as long as the session store has not taken it.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn settle_custody(&self) -> Result<(), StoreError> {
+        let _look = self.0.custody.lock().await;
+        match self.0.gateway.unsaved() {
+            Some(unsaved) => self.0.store.keep_unsaved_session(&unsaved).await,
+            None => self.0.store.delete_unsaved_session().await,
+        }
+    }
+
+    fn watch_custody(&self) {
+        let sign_in = self.clone();
+        let mut saved = self.0.gateway.saved();
+        saved.mark_changed(); // what an earlier process left may be saved by now
+        self.0.tasks.spawn("unsaved session", async move {
+            let stopping = sign_in.0.tasks.stopping();
+            loop {
+                tokio::select! {
+                    changed = saved.changed() => if changed.is_err() { return },
+                    () = stopping.cancelled() => return, // `App::stop` looks for the last time
+                }
+                if let Err(error) = sign_in.settle_custody().await {
+                    tracing::error!(%error, "the store does not keep the unsaved session");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,127 @@
+//! What goes into a step of the sign-in and what comes out: the request, the progress, the refusals, the view.
+
+use crate::domain::account::AccountUser;
+use crate::domain::ids::Secret;
+use crate::domain::login::CodeDelivery;
+use crate::domain::login::LoginCode;
+use crate::domain::login::Phone;
+use crate::store::StoreError;
+use crate::telegram::GatewayError;
+use crate::telegram::TelegramError;
+
+/// What the caller brings.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Whose sign-in.
+    pub phone: Phone,
+    /// The login code.
+    pub code: Option<LoginCode>,
+    /// The 2FA password.
+    pub two_factor_password: Option<Secret<String>>,
+    /// Send another code now.
+    pub resend: bool,
+}
+
+/// How far the sign-in is after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// An account is signed in, and its session is saved.
+    SignedIn,
+    /// A code is under way.
+    CodeSent,
+}
+
+/// Why a step was not taken. A step that fails loses nothing, unless its variant says so.
+#[derive(Debug, thiserror::Error)]
+pub enum SignInError {
+    /// A code or password came, but none was asked for.
+    #[error("no code has been requested for this number: send `phone` alone first")]
+    NoCodeRequested,
+    /// Another number's sign-in is pending.
+    #[error("the sign-in of another number is pending: finish it, or abandon it with DELETE /sign_in")]
+    InProgress,
+    /// A 2FA password came while the code is still missing.
+    #[error("the login code comes first: send it as `password`")]
+    CodeMissing,
+    /// The code is wrong; the attempt stays open.
+    #[error("the code is wrong; `password` is the login code that Telegram sent, not the 2FA password")]
+    CodeInvalid,
+    /// The code is no longer good; the attempt is over.
+    #[error(
+        "the code has expired: send `phone` alone for a new one; \
+         note that Telegram cancels a code that is sent through a Telegram chat"
+    )]
+    CodeExpired,
+    /// The 2FA password is needed.
+    #[error("this account has a 2FA password: send it as `two_factor_password`")]
+    TwoFactorRequired,
+    /// The 2FA password is wrong; the attempt stays open.
+    #[error("the 2FA password is wrong")]
+    TwoFactorInvalid,
+    /// The session is not saved, or it is not known whether one exists. Retried; repeat the call.
+    #[error("{0}")]
+    SessionStore(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Whatever else Telegram answered.
+    #[error(transparent)]
+    Telegram(TelegramError),
+    /// The service is being stopped; nothing was begun.
+    #[error("the service is shutting down: repeat the request")]
+    ShuttingDown,
+    /// The step's task died.
+    #[error("the sign-in step was interrupted")]
+    Interrupted,
+}
+
+impl From<TelegramError> for SignInError {
+    fn from(error: TelegramError) -> Self {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the rest goes to the edge as it is")]
+        match error {
+            TelegramError::CodeInvalid => Self::CodeInvalid,
+            // A key that Telegram has forgotten, or left behind in another data centre, takes its code with it.
+            TelegramError::CodeExpired | TelegramError::SignedOut(_) | TelegramError::Migrate(_) => {
+                Self::CodeExpired
+            }
+            TelegramError::TwoFactorRequired => Self::TwoFactorRequired,
+            TelegramError::TwoFactorInvalid => Self::TwoFactorInvalid,
+            other => Self::Telegram(other),
+        }
+    }
+}
+
+impl From<GatewayError> for SignInError {
+    fn from(error: GatewayError) -> Self {
+        match error {
+            GatewayError::Telegram(error) => Self::Telegram(error),
+            GatewayError::Vault(error) => Self::SessionStore(error.to_string()),
+        }
+    }
+}
+
+/// What `GET /sign_in` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Nobody is signed in and nothing is pending.
+    SignedOut {
+        /// Why, where there once was an account.
+        reason: Option<String>,
+    },
+    /// A code is under way.
+    CodeSent {
+        /// To this number.
+        phone: Phone,
+        /// In this way.
+        delivery: CodeDelivery,
+    },
+    /// The 2FA password is awaited.
+    TwoFactorRequired {
+        /// For this number.
+        phone: Phone,
+        /// The owner's hint.
+        hint: Option<String>,
+    },
+    /// This account is signed in.
+    SignedIn(AccountUser),
+}

@@ -1,0 +1,109 @@
+//! A JSON body: read once with a limit, refused when it is not JSON, turned into its type when the handler asks.
+//! Parsed by serde; the OpenAPI schema comes from the same type. Errors name the field and never repeat its value.
+
+use std::marker::PhantomData;
+
+use poem::error::ReadBodyError;
+use poem::{Request, RequestBody};
+use poem_openapi::payload::{ParsePayload, Payload};
+use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::ApiError;
+
+/// Largest body accepted, in bytes.
+pub(super) const LARGEST: usize = 64 * 1024;
+
+/// A well-formed JSON body that should hold a `T`.
+pub(super) struct JsonBody<T> {
+    value: Value,
+    holds: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> JsonBody<T> {
+    /// The body as its type.
+    pub(super) fn parse(self) -> Result<T, ApiError> {
+        serde_path_to_error::deserialize(self.value).map_err(|error| {
+            let path = error.path().to_string();
+            let text = error.into_inner().to_string();
+            // Serde's "invalid type: string "…", expected a boolean" repeats what was sent.
+            let safe = match text.rsplit_once("expected ") {
+                Some((_, expected)) if path != "." => format!("`{path}`: expected {expected}"),
+                Some((_, expected)) => format!("expected {expected}"),
+                None if text.starts_with("missing field") || text.starts_with("unknown field") => text,
+                None => format!("`{path}` is not valid"),
+            };
+            ApiError::invalid_request(safe)
+        })
+    }
+}
+
+impl<T: Type> Payload for JsonBody<T> {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn check_content_type(content_type: &str) -> bool {
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/json")
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: Type> ParsePayload for JsonBody<T> {
+    const IS_REQUIRED: bool = true;
+
+    async fn from_request(_: &Request, body: &mut RequestBody) -> poem::Result<Self> {
+        let bytes = body.take()?.into_bytes_limit(LARGEST).await.map_err(|error| {
+            if matches!(error, ReadBodyError::PayloadTooLarge) {
+                return ApiError::too_large(LARGEST).into();
+            }
+            poem::Error::from(error)
+        })?;
+        let value = serde_json::from_slice(&bytes).map_err(|error| {
+            let place = format!("line {} column {}", error.line(), error.column());
+            ApiError::invalid_request(format!("the body is not JSON ({place})"))
+        })?;
+        Ok(Self { value, holds: PhantomData })
+    }
+}
+
+impl<'a, T: Type> poem_openapi::ApiExtractor<'a> for JsonBody<T> {
+    const TYPES: &'static [poem_openapi::ApiExtractorType] = &[poem_openapi::ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        <Self as Payload>::register(registry);
+    }
+
+    fn request_meta() -> Option<poem_openapi::registry::MetaRequest> {
+        Some(poem_openapi::registry::MetaRequest {
+            description: None,
+            content: vec![poem_openapi::registry::MetaMediaType {
+                content_type: Self::CONTENT_TYPE,
+                schema: <Self as Payload>::schema_ref(),
+            }],
+            required: true,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: poem_openapi::ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        if !request.content_type().is_some_and(Self::check_content_type) {
+            return Err(ApiError::unsupported_media_type().into());
+        }
+        <Self as ParsePayload>::from_request(request, body).await
+    }
+}

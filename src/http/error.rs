@@ -1,0 +1,233 @@
+//! The only place that picks a status and a code: every error becomes `{"error","code"}` (contract, section 2).
+//! What the client reads and what the log says are different texts; the log gets the cause, once, here.
+
+use poem::IntoResponse as _;
+use poem::http::StatusCode;
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, Object};
+
+use crate::flows::sign_in::SignInError;
+use crate::telegram::TelegramError;
+
+/// The body of every error.
+#[derive(Clone, Debug, Object)]
+pub(super) struct ErrorBody {
+    /// What went wrong, for people.
+    #[oai(read_only)]
+    pub(super) error: String,
+    /// What went wrong, for programs. Never absent.
+    #[oai(read_only)]
+    pub(super) code: String,
+}
+
+/// An error as the client sees it.
+#[derive(Clone, Debug, ApiResponse)]
+pub(super) enum ApiError {
+    /// The request is malformed, or Telegram refuses what it holds.
+    #[oai(status = 400)]
+    BadRequest(Json<ErrorBody>),
+    /// The operator's token is missing or wrong, or a 2FA password is needed or wrong.
+    #[oai(status = 401)]
+    Unauthorized(Json<ErrorBody>),
+    /// Telegram does not let this number sign in.
+    #[oai(status = 403)]
+    Forbidden(Json<ErrorBody>),
+    /// There is no Telegram account with this number.
+    #[oai(status = 404)]
+    NotFound(Json<ErrorBody>),
+    /// The request does not fit what is pending.
+    #[oai(status = 409)]
+    Conflict(Json<ErrorBody>),
+    /// The login code has expired.
+    #[oai(status = 410)]
+    Gone(Json<ErrorBody>),
+    /// The body is larger than 64 KiB.
+    #[oai(status = 413)]
+    TooLarge(Json<ErrorBody>),
+    /// The body is not `application/json`.
+    #[oai(status = 415)]
+    UnsupportedMediaType(Json<ErrorBody>),
+    /// Telegram asks to wait.
+    #[oai(status = 429)]
+    TooManyRequests(
+        Json<ErrorBody>,
+        /// Seconds to wait.
+        #[oai(header = "Retry-After")]
+        u64,
+    ),
+    /// Our fault; `x-request-id` finds it in the log.
+    #[oai(status = 500)]
+    Internal(Json<ErrorBody>),
+    /// Telegram, the store or the session store cannot be reached now. Nothing is lost; repeat the request.
+    #[oai(status = 503)]
+    Unavailable(Json<ErrorBody>),
+}
+
+/// An error of an operation that takes no body and asks for no code: what of [`ApiError`] it can answer.
+#[derive(Clone, Debug, ApiResponse)]
+pub(super) enum OperatorError {
+    /// The operator's token is missing or wrong.
+    #[oai(status = 401)]
+    Unauthorized(Json<ErrorBody>),
+    /// Telegram asks to wait.
+    #[oai(status = 429)]
+    TooManyRequests(
+        Json<ErrorBody>,
+        /// Seconds to wait.
+        #[oai(header = "Retry-After")]
+        u64,
+    ),
+    /// Our fault; `x-request-id` finds it in the log.
+    #[oai(status = 500)]
+    Internal(Json<ErrorBody>),
+    /// Telegram, the store or the session store cannot be reached now. Nothing is lost; repeat the request.
+    #[oai(status = 503)]
+    Unavailable(Json<ErrorBody>),
+}
+
+impl From<SignInError> for OperatorError {
+    fn from(error: SignInError) -> Self {
+        match ApiError::from(error) {
+            ApiError::Unauthorized(body) => Self::Unauthorized(body),
+            ApiError::TooManyRequests(body, wait) => Self::TooManyRequests(body, wait),
+            ApiError::Unavailable(body) => Self::Unavailable(body),
+            ApiError::Internal(body)
+            | ApiError::BadRequest(body)
+            | ApiError::Forbidden(body)
+            | ApiError::NotFound(body)
+            | ApiError::Conflict(body)
+            | ApiError::Gone(body)
+            | ApiError::TooLarge(body)
+            | ApiError::UnsupportedMediaType(body) => Self::Internal(body),
+        }
+    }
+}
+
+fn body(code: &str, error: impl Into<String>) -> Json<ErrorBody> {
+    Json(ErrorBody { error: error.into(), code: code.to_owned() })
+}
+
+impl ApiError {
+    /// A request that cannot be understood.
+    pub(super) fn invalid_request(error: impl Into<String>) -> Self {
+        Self::BadRequest(body("INVALID_REQUEST", error))
+    }
+
+    /// A phone number that is not one.
+    pub(super) fn phone_number_invalid(error: impl Into<String>) -> Self {
+        Self::BadRequest(body("PHONE_NUMBER_INVALID", error))
+    }
+
+    /// A caller who is not the operator.
+    pub(super) fn unauthorized(error: impl Into<String>) -> Self {
+        Self::Unauthorized(body("UNAUTHORIZED", error))
+    }
+
+    /// A body that is not JSON by its own word.
+    pub(super) fn unsupported_media_type() -> Self {
+        Self::UnsupportedMediaType(body(
+            "UNSUPPORTED_MEDIA_TYPE",
+            "send the body as Content-Type: application/json",
+        ))
+    }
+
+    /// A body over the limit.
+    pub(super) fn too_large(limit: usize) -> Self {
+        Self::TooLarge(body("BODY_TOO_LARGE", format!("the body is larger than {limit} bytes")))
+    }
+
+    fn internal(cause: &dyn std::error::Error) -> Self {
+        tracing::error!(error = %cause, "internal error");
+        Self::Internal(body("INTERNAL", "internal error; x-request-id finds it in the log"))
+    }
+}
+
+impl From<SignInError> for ApiError {
+    fn from(error: SignInError) -> Self {
+        let text = error.to_string();
+        match error {
+            SignInError::NoCodeRequested => Self::Conflict(body("NO_CODE_REQUESTED", text)),
+            SignInError::InProgress => Self::Conflict(body("SIGN_IN_IN_PROGRESS", text)),
+            SignInError::CodeMissing => Self::invalid_request(text),
+            SignInError::CodeInvalid => Self::BadRequest(body("PHONE_CODE_INVALID", text)),
+            SignInError::CodeExpired => Self::Gone(body("PHONE_CODE_EXPIRED", text)),
+            SignInError::TwoFactorRequired => Self::Unauthorized(body("TWO_FACTOR_REQUIRED", text)),
+            SignInError::TwoFactorInvalid => Self::Unauthorized(body("TWO_FACTOR_INVALID", text)),
+            SignInError::SessionStore(cause) => {
+                tracing::error!(error = %cause, "the session store is unavailable");
+                Self::Unavailable(body("SESSION_STORE_UNAVAILABLE", text))
+            }
+            SignInError::Store(cause) => {
+                tracing::error!(error = %cause, "the store is unavailable");
+                Self::Unavailable(body(
+                    "UNAVAILABLE",
+                    "the store is unavailable; x-request-id finds it in the log",
+                ))
+            }
+            SignInError::ShuttingDown => Self::Unavailable(body("UNAVAILABLE", text)),
+            SignInError::Interrupted => Self::internal(&error),
+            SignInError::Telegram(error) => error.into(),
+        }
+    }
+}
+
+impl From<TelegramError> for ApiError {
+    fn from(error: TelegramError) -> Self {
+        let text = error.to_string();
+        match error {
+            TelegramError::PhoneNumberInvalid => Self::phone_number_invalid(text),
+            TelegramError::PhoneNumberBanned => Self::Forbidden(body("PHONE_NUMBER_BANNED", text)),
+            TelegramError::SignUpRequired => Self::NotFound(body("SIGN_UP_REQUIRED", text)),
+            TelegramError::CodeInvalid => Self::BadRequest(body("PHONE_CODE_INVALID", text)),
+            TelegramError::CodeExpired => Self::Gone(body("PHONE_CODE_EXPIRED", text)),
+            TelegramError::TwoFactorRequired => Self::Unauthorized(body("TWO_FACTOR_REQUIRED", text)),
+            TelegramError::TwoFactorInvalid => Self::Unauthorized(body("TWO_FACTOR_INVALID", text)),
+            TelegramError::EmailSetupRequired => Self::Forbidden(body("EMAIL_SETUP_REQUIRED", text)),
+            TelegramError::PaymentRequired => Self::Forbidden(body("PAYMENT_REQUIRED", text)),
+            TelegramError::FloodWait(wait) => Self::TooManyRequests(body("FLOOD_WAIT", text), wait.as_secs()),
+            TelegramError::Unreachable(_) => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
+            // The operator can mend this one, so it says what is wrong.
+            TelegramError::ApiIdRefused(_) => {
+                tracing::error!(%error, "configuration refused");
+                Self::Internal(body("INTERNAL", text))
+            }
+            TelegramError::ResendUnavailable
+            | TelegramError::ChallengeSpent
+            | TelegramError::StartOver
+            | TelegramError::Migrate(_)
+            | TelegramError::SignedOut(_)
+            | TelegramError::Unexpected(_) => Self::internal(&error),
+        }
+    }
+}
+
+/// Gives poem's own errors (unknown path, method, malformed head) the shape of ours.
+pub(super) async fn render(error: poem::Error) -> poem::Response {
+    if error.is_from_response() {
+        return error.into_response();
+    }
+    let status = error.status();
+    let text = if status.is_server_error() {
+        tracing::error!(%error, "unmapped error");
+        "internal error; x-request-id finds it in the log".to_owned()
+    } else {
+        error.to_string()
+    };
+    let body = body(code_for(status), text);
+    poem::web::Json(serde_json::json!({ "error": body.error, "code": body.code }))
+        .with_status(status)
+        .into_response()
+}
+
+fn code_for(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
+        StatusCode::NOT_FOUND => "NOT_FOUND",
+        StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "UNSUPPORTED_MEDIA_TYPE",
+        StatusCode::PAYLOAD_TOO_LARGE => "BODY_TOO_LARGE",
+        StatusCode::SERVICE_UNAVAILABLE => "UNAVAILABLE",
+        status if status.is_server_error() => "INTERNAL",
+        _ => "INVALID_REQUEST",
+    }
+}

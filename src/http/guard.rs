@@ -1,0 +1,218 @@
+//! Who may call: the operator. With a token, the one who holds it; without one, programs on this machine that talk to
+//! us directly, never a page from elsewhere and never anything that came through a proxy (contract, section 2).
+
+use std::sync::Arc;
+
+use poem::http::HeaderMap;
+use poem::http::header;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use subtle::ConstantTimeEq as _;
+
+use super::error::ApiError;
+use crate::domain::ids::Secret;
+
+const SCHEME: &str = "operator";
+
+/// What the guard goes by.
+#[derive(Clone, Debug)]
+pub(crate) struct OperatorPolicy {
+    /// `CONNECTOR_ADMIN_TOKEN`.
+    pub(crate) token: Option<Secret<String>>,
+    /// Whether listener and public URL are both loopback.
+    pub(crate) loopback: bool,
+}
+
+impl OperatorPolicy {
+    /// Whether a request with these headers is the operator's.
+    fn admits(&self, headers: &HeaderMap) -> Result<(), &'static str> {
+        let Some(token) = &self.token else {
+            return self.admits_without_token(headers);
+        };
+        let presented = text(headers, header::AUTHORIZATION.as_str()).and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let Some(presented) = presented else {
+            return Err("send Authorization: Bearer <CONNECTOR_ADMIN_TOKEN>");
+        };
+        if bool::from(presented.as_bytes().ct_eq(token.reveal().as_bytes())) {
+            Ok(())
+        } else {
+            Err("the operator's token is wrong")
+        }
+    }
+
+    fn admits_without_token(&self, headers: &HeaderMap) -> Result<(), &'static str> {
+        if !self.loopback {
+            return Err(
+                "this service has no CONNECTOR_ADMIN_TOKEN, so only a loopback listener answers this",
+            );
+        }
+        let forwarded = |name: &header::HeaderName| {
+            let name = name.as_str();
+            name == "forwarded" || name == "via" || name.starts_with("x-forwarded-") || name == "x-real-ip"
+        };
+        if headers.keys().any(forwarded) {
+            return Err("set CONNECTOR_ADMIN_TOKEN to use this through a proxy");
+        }
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let (Some(host), None) = (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) else {
+            return Err("send one Host header");
+        };
+        // A name that resolves to loopback is not enough: that is how DNS rebinding comes in.
+        if !is_loopback_name(host) {
+            return Err("set CONNECTOR_ADMIN_TOKEN to use this under another name than localhost");
+        }
+        if headers.contains_key(header::ORIGIN) {
+            let origin = text(headers, header::ORIGIN.as_str()).unwrap_or_default();
+            if !origin.strip_prefix("http://").is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
+                return Err("a page from elsewhere may not call this");
+            }
+        }
+        match headers.get("sec-fetch-site").map(header::HeaderValue::as_bytes) {
+            None | Some(b"same-origin" | b"none") => Ok(()),
+            Some(_) => Err("a page from elsewhere may not call this"),
+        }
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, "")) => address,
+            Some((address, port)) if port.strip_prefix(':').is_some_and(is_port) => address,
+            _ => return false,
+        },
+        None => match host.split_once(':') {
+            Some((name, port)) if is_port(port) => name,
+            Some(_) => return false,
+            None => host,
+        },
+    };
+    name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "::1"
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok()
+}
+
+/// Proof that the caller is the operator. As a handler's first argument it is demanded before the body is read.
+pub(super) struct Operator;
+
+impl<'a> ApiExtractor<'a> for Operator {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        registry.create_security_scheme(
+            SCHEME,
+            MetaSecurityScheme {
+                ty: "http",
+                description: Some(
+                    "The value of CONNECTOR_ADMIN_TOKEN. Without one configured, nothing is needed on this machine.",
+                ),
+                name: None,
+                key_in: None,
+                scheme: Some("bearer"),
+                bearer_format: None,
+                flows: None,
+                openid_connect_url: None,
+            },
+        );
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    fn has_security_fallback() -> bool {
+        true
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let policy = request.data::<Arc<OperatorPolicy>>();
+        let verdict = policy.map_or(Err("nobody may call this"), |policy| policy.admits(request.headers()));
+        verdict.map(|()| Self).map_err(|why| ApiError::unauthorized(why).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn only_loopback_names_pass_for_loopback() {
+        for host in ["localhost", "LOCALHOST:5000", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:5000"] {
+            assert!(is_loopback_name(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "localhost:5000.evil.example",
+            "127.0.0.1.nip.io",
+            "127.0.0.2",
+            "[::1].evil.example",
+            "[::2]",
+            "",
+            "localhost:",
+        ] {
+            assert!(!is_loopback_name(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_only_direct_callers_on_this_machine_pass() {
+        let policy = OperatorPolicy { token: None, loopback: true };
+        let local = ("host", "localhost:5000");
+        assert!(policy.admits(&headers(&[local])).is_ok());
+        assert!(policy.admits(&headers(&[local, ("origin", "http://localhost:5000")])).is_ok());
+        assert!(policy.admits(&headers(&[local, ("sec-fetch-site", "same-origin")])).is_ok());
+        for hostile in [
+            ("origin", "http://evil.example"),
+            ("origin", "http://localhost:3000"),
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-proto", "https"),
+            ("x-real-ip", "1.2.3.4"),
+            ("via", "1.1 proxy"),
+        ] {
+            assert!(policy.admits(&headers(&[local, hostile])).is_err(), "{hostile:?}");
+        }
+        assert!(policy.admits(&headers(&[("host", "rebound.example:5000")])).is_err());
+        assert!(policy.admits(&headers(&[])).is_err());
+        assert!(OperatorPolicy { token: None, loopback: false }.admits(&headers(&[local])).is_err());
+    }
+
+    #[test]
+    fn with_a_token_only_its_holder_passes_wherever_from() {
+        let policy = OperatorPolicy { token: Some(Secret::new("s3cret".to_owned())), loopback: false };
+        assert!(policy.admits(&headers(&[("authorization", "Bearer s3cret")])).is_ok());
+        assert!(policy.admits(&headers(&[("authorization", "bearer s3cret"), ("via", "1.1 x")])).is_ok());
+        for value in ["Bearer s3cre", "Bearer s3crets", "Bearer ", "Basic s3cret", "s3cret"] {
+            assert!(policy.admits(&headers(&[("authorization", value)])).is_err(), "{value}");
+        }
+        assert!(policy.admits(&headers(&[("host", "localhost")])).is_err());
+    }
+}

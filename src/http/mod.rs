@@ -1,0 +1,131 @@
+//! The edge: routes, the order of middleware, the OpenAPI document. Parses, calls one flow, renders; decides nothing.
+
+mod body;
+mod client_address;
+mod connector;
+mod error;
+mod guard;
+mod ops;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ipnet::IpNet;
+use poem::http::Method;
+use poem::http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
+use poem_openapi::OpenApiService;
+use tracing::Instrument as _;
+
+use self::connector::ConnectorApi;
+pub(crate) use self::guard::OperatorPolicy;
+use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
+use crate::domain::ids::Ids;
+use crate::flows::readiness::Readiness;
+use crate::flows::sign_in::SignIn;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the routes are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    pub(crate) sign_in: SignIn,
+    pub(crate) readiness: Readiness,
+    pub(crate) operator: OperatorPolicy,
+    /// `CONNECTOR_TRUSTED_PROXIES`.
+    pub(crate) trusted_proxies: Arc<[IpNet]>,
+    pub(crate) ids: Ids,
+}
+
+/// Every route of the service.
+pub(crate) fn routes(parts: Parts) -> impl Endpoint {
+    let Parts { sign_in, readiness, operator, trusted_proxies, ids } = parts;
+    let service = service();
+    let (docs, document) = (service.swagger_ui(), service.spec_endpoint());
+    Route::new()
+        .nest("/docs", docs)
+        .at("/openapi.json", document)
+        .nest("/", service)
+        .data(Arc::new(operator))
+        .data(sign_in)
+        .data(readiness)
+        .catch_all_error(error::render)
+        .around(move |endpoint, request| {
+            observe(endpoint, request, ids.base62(16), Arc::clone(&trusted_proxies))
+        })
+}
+
+/// The routes of the second listener: probes and metrics, nothing else, without a token.
+pub(crate) fn ops_routes(parts: Parts) -> impl Endpoint {
+    let Parts { sign_in, readiness, trusted_proxies, ids, .. } = parts;
+    Route::new()
+        .nest("/", OpenApiService::new((ProbesApi, OpenMetricsApi), "", ""))
+        .data(sign_in)
+        .data(readiness)
+        .catch_all_error(error::render)
+        .around(move |endpoint, request| {
+            observe(endpoint, request, ids.base62(16), Arc::clone(&trusted_proxies))
+        })
+}
+
+/// The OpenAPI document, as `telegram-connector openapi` prints it and `/openapi.json` serves it.
+pub fn openapi_document() -> String {
+    service().spec()
+}
+
+fn service() -> OpenApiService<(ConnectorApi, ProbesApi, MetricsApi, PagesApi), ()> {
+    let apis = (ConnectorApi, ProbesApi, MetricsApi, PagesApi);
+    OpenApiService::new(apis, "telegram-connector", env!("CARGO_PKG_VERSION")).description(
+        "Sign in with Telegram, run by its owner. Errors are JSON, `{\"error\",\"code\"}`: `error` is for people, \
+         `code` for programs.",
+    )
+}
+
+/// Gives every request an id, a span and, at debug level, a line; operator data is not for caches.
+async fn observe<E: Endpoint>(
+    endpoint: Arc<E>,
+    request: Request,
+    id: String,
+    trusted: Arc<[IpNet]>,
+) -> poem::Result<Response> {
+    let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
+    let client = peer.map(|peer| client_address::client_address(peer, request.headers(), &trusted));
+    let client = client.map(tracing::field::display);
+    let started = Instant::now();
+    let span =
+        tracing::info_span!("request", id, client, method = %request.method(), path = request.uri().path());
+    let (method, route) = (method(request.method()), route(request.uri().path()));
+    let mut response = async {
+        let response = match endpoint.call(request).await {
+            Ok(response) => response.into_response(),
+            Err(error) => error::render(error).await,
+        };
+        tracing::debug!(status = response.status().as_u16(), ms = started.elapsed().as_millis(), "answered");
+        response
+    }
+    .instrument(span)
+    .await;
+    let status = response.status().as_u16().to_string();
+    metrics::counter!("connector_http_requests_total", "method" => method, "route" => route, "status" => status)
+        .increment(1);
+    metrics::histogram!("connector_http_request_seconds", "route" => route)
+        .record(started.elapsed().as_secs_f64());
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// The method for a metric's label: a closed set, whatever callers invent.
+fn method(method: &Method) -> &'static str {
+    const METHODS: [&str; 7] = ["GET", "POST", "DELETE", "PATCH", "PUT", "HEAD", "OPTIONS"];
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
+/// The route for a metric's label: a closed set, whatever callers ask for.
+fn route(path: &str) -> &'static str {
+    const ROUTES: [&str; 7] = ["/sign_in", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/"];
+    ROUTES.into_iter().find(|route| *route == path).unwrap_or("other")
+}

@@ -1,0 +1,388 @@
+//! The program: subcommands, signals, exit codes. What a command does is in the library.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser as _;
+use telegram_connector::app::{App, Settings, export_session, import_session};
+use telegram_connector::config::{
+    Command, CommandLine, Environment, Format, HealthcheckFlags, MoveCommand, Problems, Serve, ServeFlags,
+    SessionFlags, TelegramChoice,
+};
+use telegram_connector::domain::account::Mode;
+use telegram_connector::domain::clock::Clock;
+use telegram_connector::domain::ids::{Ids, Secret};
+use telegram_connector::http::openapi_document;
+use telegram_connector::lifecycle::{SystemClock, Tasks, os_seed};
+use telegram_connector::telegram;
+use telegram_connector::telegram::{Network, Proxy};
+use telegram_connector::telemetry::{self, LogFormat};
+use tokio_util::sync::CancellationToken;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let format = match line.log_format {
+        Some(Format::Text) => LogFormat::Text,
+        None if terminal => LogFormat::Text,
+        Some(Format::Json) | None => LogFormat::Json,
+    };
+    telemetry::start(format, &line.log);
+    let outcome = match line.command {
+        Command::Openapi => {
+            say(&openapi_document());
+            Ok(())
+        }
+        Command::Serve(flags) => run(serve(*flags)),
+        Command::Doctor(flags) => run(doctor(*flags)),
+        Command::Healthcheck(flags) => run(healthcheck(flags)),
+        Command::Sandbox(flags) => run(sandbox::run(flags)),
+        Command::Session(flags) => run(session(flags)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+#[expect(clippy::print_stdout, reason = "what a command was asked to print")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of a failing program are for people")]
+fn complain(text: &str) {
+    eprintln!("telegram-connector: {text}");
+}
+
+async fn serve(flags: ServeFlags) -> Result<(), Failure> {
+    let environment = Environment::new(std::env::vars_os());
+    for warning in environment.unknown_variables() {
+        tracing::warn!("{warning}");
+    }
+    let serve = flags.resolve(&environment)?;
+    let ids = Ids::from_seed(os_seed()?);
+    let tasks = Tasks::new();
+    let stopping = stop_on_signal(&tasks)?;
+    match serve.telegram.clone() {
+        TelegramChoice::EmbeddedSandbox => sandbox::serve_embedded(serve, ids, tasks).await?,
+        TelegramChoice::SandboxAt { url, credentials } => {
+            let (api_id, api_hash) = credentials.unwrap_or_else(any_credentials);
+            let telegram = reach(&serve, api_id, api_hash, join(&url).await?)?;
+            serve_until_stopped(
+                settings(&serve, Mode::Sandbox, telegram),
+                Arc::new(SystemClock),
+                ids,
+                tasks,
+                |_| {},
+            )
+            .await?;
+        }
+        TelegramChoice::Telegram { api_id, api_hash } => {
+            let telegram = reach(&serve, api_id, api_hash, Network::telegram())?;
+            let settings = settings(&serve, Mode::Telegram, telegram);
+            serve_until_stopped(settings, Arc::new(SystemClock), ids, tasks, |_| {}).await?;
+        }
+    }
+    drop(stopping);
+    Ok(())
+}
+
+/// `session import` and `session export`.
+async fn session(flags: SessionFlags) -> Result<(), Failure> {
+    const LONGEST: u64 = 64 * 1024;
+    let command = flags.command;
+    let place = flags.resolve(&Environment::new(std::env::vars_os()))?;
+    let ids = Ids::from_seed(os_seed()?);
+    match command {
+        MoveCommand::Import { replace } => {
+            let mut text = zeroize::Zeroizing::new(Vec::new());
+            std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin(), LONGEST), &mut text)?;
+            import_session(&place, &text, replace, ids).await?;
+            complain("imported; the service verifies the session with Telegram when it starts");
+        }
+        MoveCommand::Export { force } => {
+            let network = match (&place.sandbox, place.mode) {
+                (Some(url), _) => Some(join(url).await?),
+                (None, Mode::Telegram) => Some(Network::telegram()),
+                (None, Mode::Sandbox) => None,
+            };
+            say(&export_session(&place, network.as_ref(), force, ids).await?);
+            complain(
+                "whoever has this text has the account. Telegram destroys a session that two programs use at once: \
+                 do not start this service again once another program uses it",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A sandbox asks no more than that there be an id and a hash.
+fn any_credentials() -> (i32, Secret<String>) {
+    (1, Secret::new("0".repeat(32)))
+}
+
+fn reach(
+    serve: &Serve,
+    api_id: i32,
+    api_hash: Secret<String>,
+    network: Network,
+) -> Result<telegram::Settings, Failure> {
+    let proxy = serve.proxy.as_ref().map(|url| Proxy::parse(url.reveal())).transpose();
+    let proxy = proxy.map_err(|error| format!("TELEGRAM_PROXY is {error}"))?;
+    Ok(telegram::Settings { proxy, ..telegram::Settings::new(api_id, api_hash, network) })
+}
+
+fn settings(serve: &Serve, mode: Mode, telegram: telegram::Settings) -> Settings {
+    Settings {
+        listen: serve.listen,
+        ops_listen: serve.ops_listen,
+        loopback: serve.loopback,
+        trusted_proxies: serve.trusted_proxies.clone(),
+        admin_token: serve.admin_token.clone(),
+        data_dir: serve.data_dir.clone(),
+        session_store: serve.session_store.clone(),
+        master_key: serve.master_key.clone(),
+        cache_bytes: serve.cache_bytes,
+        mode,
+        telegram,
+    }
+}
+
+async fn serve_until_stopped(
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    ids: Ids,
+    tasks: Tasks,
+    announce: impl FnOnce(SocketAddr),
+) -> Result<(), Failure> {
+    if !settings.listen.ip().is_loopback() {
+        tracing::warn!(address = %settings.listen, "listening beyond this machine in the clear: put TLS in front");
+    }
+    let app = App::start(settings, clock, ids, tasks.clone()).await?;
+    announce(app.address());
+    tasks.stopping().cancelled().await;
+    app.stop().await;
+    match tasks.failed() {
+        Some(task) => Err(format!("stopped because the task `{task}` ended").into()),
+        None => Ok(()),
+    }
+}
+
+/// `doctor`: a line for each part; fails when any does.
+async fn doctor(flags: ServeFlags) -> Result<(), Failure> {
+    let environment = Environment::new(std::env::vars_os());
+    let resolved = flags.resolve(&environment);
+    if let Err(Problems(problems)) = &resolved {
+        for problem in problems {
+            say(&format!("FAIL configuration  {problem}"));
+        }
+    }
+    let serve = resolved?;
+    let ids = Ids::from_seed(os_seed()?);
+    let settings = match serve.telegram.clone() {
+        // Nothing outside this process is needed, and nothing inside it runs now.
+        TelegramChoice::EmbeddedSandbox => return Err("an embedded sandbox needs no doctor: start it".into()),
+        TelegramChoice::SandboxAt { url, credentials } => {
+            let (api_id, api_hash) = credentials.unwrap_or_else(any_credentials);
+            let network = join(&url).await;
+            let network = network.inspect_err(|error| say(&format!("FAIL telegram       {error}")))?;
+            settings(&serve, Mode::Sandbox, reach(&serve, api_id, api_hash, network)?)
+        }
+        TelegramChoice::Telegram { api_id, api_hash } => {
+            settings(&serve, Mode::Telegram, reach(&serve, api_id, api_hash, Network::telegram())?)
+        }
+    };
+    let findings = telegram_connector::doctor::examine(&settings, &ids).await;
+    for finding in &findings {
+        say(&finding.to_string());
+    }
+    match findings.iter().filter(|finding| !finding.works).count() {
+        0 => Ok(()),
+        failing => Err(format!("{failing} of {} parts do not work", findings.len()).into()),
+    }
+}
+
+/// `healthcheck`: asks the service on this machine.
+async fn healthcheck(flags: HealthcheckFlags) -> Result<(), Failure> {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(3)).no_proxy().build()?;
+    client.get(format!("http://{}/healthz", flags.address())).send().await?.error_for_status()?;
+    Ok(())
+}
+
+/// Asks a running sandbox what a client needs to know of it.
+async fn join(url: &url::Url) -> Result<Network, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Server {
+        dcs: Vec<DataCentre>,
+        rsa_public_key: String,
+    }
+    #[derive(serde::Deserialize)]
+    struct DataCentre {
+        id: i32,
+        address: std::net::SocketAddrV4,
+    }
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build()?;
+    let answer = client.get(url.join("api/server")?).send().await;
+    let answer = answer.and_then(reqwest::Response::error_for_status);
+    let answer = answer.map_err(|error| format!("no sandbox at {url}: {}", error.without_url()))?;
+    let server: Server = answer.json().await.map_err(|_| format!("what answers at {url} is no sandbox"))?;
+    let addresses = server.dcs.into_iter().map(|dc| (dc.id, dc.address)).collect();
+    Ok(Network::other(addresses, &server.rsa_public_key)?)
+}
+
+/// The first SIGTERM or SIGINT begins shutdown, a second one ends the process at once.
+fn stop_on_signal(tasks: &Tasks) -> Result<tokio_util::sync::DropGuard, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let over = CancellationToken::new();
+    let guard = over.clone().drop_guard();
+    let stopping = tasks.clone();
+    // Not one of the tasks that shutdown waits for.
+    Tasks::new().spawn("signals", async move {
+        let mut seen = 0;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => seen += 1,
+                _ = interrupt.recv() => seen += 1,
+                () = over.cancelled() => return,
+            }
+            if seen > 1 {
+                std::process::exit(1);
+            }
+            tracing::info!("stopping; a second signal ends the process at once");
+            stopping.stop();
+        }
+    });
+    Ok(guard)
+}
+
+#[cfg(not(feature = "sandbox"))]
+mod sandbox {
+    use super::{Failure, Ids, Serve, Tasks};
+
+    #[expect(clippy::unused_async, reason = "the same signature as with the feature")]
+    pub(super) async fn run(_: telegram_connector::config::SandboxFlags) -> Result<(), Failure> {
+        Err("this build has no sandbox (cargo feature `sandbox`)".into())
+    }
+
+    #[expect(clippy::unused_async, reason = "the same signature as with the feature")]
+    pub(super) async fn serve_embedded(_: Serve, _: Ids, _: Tasks) -> Result<(), Failure> {
+        Err("this build has no sandbox (cargo feature `sandbox`)".into())
+    }
+}
+
+#[cfg(feature = "sandbox")]
+mod sandbox {
+    use telegram_connector::config::{SandboxFlags, SandboxListenFlags};
+    use telegram_connector::lifecycle::OffsetClock;
+    use telegram_connector::sandbox::{NewBot, NewPerson, Sandbox, Settings, WorldError};
+
+    use super::{
+        Arc, Duration, Failure, Ids, Mode, Network, Serve, SocketAddr, Tasks, any_credentials, os_seed,
+        reach, say, serve_until_stopped, settings, stop_on_signal,
+    };
+
+    /// The people of a fresh sandbox.
+    const PEOPLE: [(&str, &str, &str); 3] = [
+        ("+15550100001", "Alice", "alice_sandbox"),
+        ("+15550100002", "Bob", "bob_sandbox"),
+        ("+15550100003", "Carol", "carol_sandbox"),
+    ];
+
+    fn sandbox_settings(data_dir: std::path::PathBuf, listen: &SandboxListenFlags) -> Settings {
+        let mut settings = Settings::new(data_dir, listen.sandbox_listen);
+        settings.dc_listen = listen.sandbox_dc_listen;
+        settings.advertise = listen.sandbox_advertise;
+        settings.public = listen.sandbox_public;
+        settings
+    }
+
+    /// `sandbox`: only the sandbox Telegram, empty at first.
+    pub(super) async fn run(flags: SandboxFlags) -> Result<(), Failure> {
+        let tasks = Tasks::new();
+        let stopping = stop_on_signal(&tasks)?;
+        let settings = sandbox_settings(flags.data_dir, &flags.listen);
+        let ids = Ids::from_seed(os_seed()?);
+        let sandbox = Sandbox::start(settings, OffsetClock::default(), ids, &tasks).await?;
+        say(&format!("Sandbox Telegram: http://{}/docs", sandbox.control_address()));
+        tasks.stopping().cancelled().await;
+        tasks.finish(Duration::from_secs(4)).await;
+        drop(stopping);
+        Ok(())
+    }
+
+    /// `serve --sandbox`: the service and a sandbox with three people and a bot.
+    pub(super) async fn serve_embedded(serve: Serve, ids: Ids, tasks: Tasks) -> Result<(), Failure> {
+        let clock = OffsetClock::default();
+        // Tasks of its own: the sandbox outlives the service, as Telegram does.
+        let world = Tasks::new();
+        let place = sandbox_settings(serve.data_dir.join("sandbox"), &serve.embedded);
+        let sandbox = Sandbox::start(place, clock.clone(), ids.clone(), &world).await?;
+        populate(&sandbox)?;
+        let joined = sandbox.network();
+        let network = Network::other(joined.dcs.into_iter().collect(), &joined.rsa_public_key)?;
+        let (api_id, api_hash) = any_credentials();
+        let settings = settings(&serve, Mode::Sandbox, reach(&serve, api_id, api_hash, network)?);
+        let announce = |service| say(&welcome(service, sandbox.control_address()));
+        let served = serve_until_stopped(settings, Arc::new(clock), ids, tasks, announce).await;
+        world.finish(Duration::from_secs(1)).await;
+        served
+    }
+
+    /// Adds the people and the bot that are not there yet: an earlier start may have been cut short.
+    fn populate(sandbox: &Sandbox) -> Result<(), Failure> {
+        let unless_there = |added: Result<(), WorldError>| match added {
+            Err(WorldError::PhoneOccupied | WorldError::UsernameOccupied) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        };
+        for (phone, first_name, username) in PEOPLE {
+            let person = NewPerson {
+                phone: phone.to_owned(),
+                first_name: first_name.to_owned(),
+                username: Some(username.to_owned()),
+                ..NewPerson::default()
+            };
+            unless_there(sandbox.add_person(person).map(drop))?;
+        }
+        let bot = NewBot { username: "demo_login_bot".to_owned(), name: "Demo login".to_owned(), dc: None };
+        unless_there(sandbox.add_bot(bot).map(drop))?;
+        Ok(())
+    }
+
+    fn welcome(service: SocketAddr, control: SocketAddr) -> String {
+        let people: Vec<String> = PEOPLE
+            .iter()
+            .map(|(phone, name, _)| {
+                format!(
+                    "    {phone}  {name}
+"
+                )
+            })
+            .collect();
+        let people = people.concat();
+        format!(
+            "telegram-connector with a sandbox Telegram of its own\n\n  \
+             Swagger UI          http://{service}/docs\n  \
+             Sandbox control     http://{control}/docs\n  \
+             People of the sandbox\n{people}\n  \
+             Sign in:\n    \
+             curl -i http://{service}/sign_in -H 'Content-Type: application/json' -d '{{\"phone\": \"+15550100001\"}}'\n    \
+             curl http://{control}/api/accounts/+15550100001/code\n    \
+             curl -i http://{service}/sign_in -H 'Content-Type: application/json' \
+             -d '{{\"phone\": \"+15550100001\", \"password\": \"<the code>\"}}'\n"
+        )
+    }
+}

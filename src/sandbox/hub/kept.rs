@@ -1,0 +1,115 @@
+//! What a sandbox keeps across restarts, and the way between that and the journal's entries.
+
+use std::collections::HashMap;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+
+use crate::domain::ids::Ids;
+use crate::sandbox::journal::Entry;
+use crate::sandbox::journal::KeptKey;
+use crate::sandbox::wire::envelope::AuthKey;
+use crate::sandbox::wire::keyex::NewKey;
+use crate::sandbox::wire::salts;
+use crate::sandbox::world::World;
+
+/// An authorisation key as the sandbox knows it.
+#[derive(Debug)]
+pub(crate) struct KnownKey {
+    pub(crate) key: AuthKey,
+    pub(crate) dc: i32,
+    first_salt: i64,
+    made: i64,
+    /// When a temporary key ends, Unix seconds.
+    ends: Option<i64>,
+}
+
+impl KnownKey {
+    /// A key made at `made` (Unix seconds, real time).
+    pub(super) fn new(dc: i32, new: &NewKey, made: i64) -> Self {
+        Self {
+            key: new.key.clone(),
+            dc,
+            first_salt: new.first_salt,
+            made,
+            ends: new.expires_in.map(|seconds| made.saturating_add(i64::from(seconds.max(0)))),
+        }
+    }
+
+    /// Whether it is still good at `now`.
+    pub(super) fn is_good(&self, now: i64) -> bool {
+        self.ends.is_none_or(|ends| now < ends)
+    }
+
+    /// Whether `salt` is good at `now`: one of the key's own, or the one from the key exchange for its first half hour.
+    pub(crate) fn accepts_salt(&self, salt: i64, now: i64) -> bool {
+        salts::accepted(&self.key, salt, now) || salt == self.first_salt && now < self.made + 1800
+    }
+
+    /// What is kept of it: nothing of a temporary key.
+    pub(super) fn entry(&self) -> Option<Entry> {
+        self.ends.is_none().then(|| {
+            Entry::Key(KeptKey {
+                dc: self.dc,
+                key: grammers_crypto::hex::to_hex(self.key.bytes()),
+                first_salt: self.first_salt,
+                made: self.made,
+            })
+        })
+    }
+}
+
+/// What a journal says, sorted by what it concerns.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(super) world: World,
+    pub(super) keys: HashMap<i64, Arc<KnownKey>>,
+    pub(crate) data_centres: Vec<(i32, SocketAddrV4)>,
+    pub(crate) clock_offset: i64,
+}
+
+impl Kept {
+    /// Reads the entries of a journal, oldest first. Keys that cannot be read are reported by `None`.
+    pub(crate) fn from_entries(entries: Vec<Entry>, ids: &Ids) -> Option<Self> {
+        let mut kept = Self {
+            world: World::new(ids.clone()),
+            keys: HashMap::new(),
+            data_centres: Vec::new(),
+            clock_offset: 0,
+        };
+        for entry in entries {
+            match entry {
+                Entry::World(record) => kept.world.restore(record),
+                Entry::Key(key) => {
+                    let bytes = grammers_crypto::hex::opt_from_hex(&key.key)?;
+                    let known = KnownKey {
+                        key: AuthKey::new(bytes.try_into().ok()?),
+                        dc: key.dc,
+                        first_salt: key.first_salt,
+                        made: key.made,
+                        ends: None,
+                    };
+                    kept.keys.insert(known.key.id(), Arc::new(known));
+                }
+                Entry::KeyGone(id) => {
+                    kept.keys.remove(&id);
+                }
+                Entry::DataCentres(listening) => kept.data_centres = listening,
+                Entry::Clock(offset) => kept.clock_offset = offset,
+            }
+        }
+        Some(kept)
+    }
+}
+
+/// Everything, as the entries of a compact journal.
+pub(super) fn all_entries(
+    world: &World,
+    keys: &HashMap<i64, Arc<KnownKey>>,
+    listening: &[(i32, SocketAddrV4)],
+    clock_offset: i64,
+) -> Vec<Entry> {
+    let mut entries = vec![Entry::Clock(clock_offset), Entry::DataCentres(listening.to_vec())];
+    entries.extend(keys.values().filter_map(|known| known.entry()));
+    entries.extend(world.all_records().into_iter().map(Entry::World));
+    entries
+}

@@ -1,0 +1,340 @@
+//! Where the parts meet: the world, its journal and the keys behind one lock, the connections, the faults. Whatever
+//! changes the world goes through [`Hub::transact`], which keeps it before anyone is told. The lock is never held across
+//! an await.
+
+mod kept;
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::domain::clock::Clock;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::Ids;
+use crate::lifecycle::OffsetClock;
+use crate::lifecycle::SystemClock;
+use crate::lifecycle::Tasks;
+
+use super::conn::Limits;
+use super::conn::live::Live;
+use super::faults::Fault;
+use super::faults::Faults;
+use super::host::Hosts;
+use super::journal::Entry;
+use super::journal::Journal;
+use super::journal::JournalError;
+use super::objects;
+use super::wire::keyex::NewKey;
+use super::wire::rsa_key::RsaKey;
+use super::world::DeviceId;
+use super::world::Event;
+use super::world::Phone;
+use super::world::World;
+use super::world::WorldError;
+
+use kept::all_entries;
+
+pub(crate) use kept::Kept;
+pub(crate) use kept::KnownKey;
+
+#[derive(Debug)]
+struct State {
+    world: World,
+    keys: HashMap<i64, Arc<KnownKey>>,
+    journal: Journal,
+}
+
+/// What all connections and the control API share.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) rsa: RsaKey,
+    pub(crate) ids: Ids,
+    pub(crate) clock: OffsetClock,
+    pub(crate) tasks: Tasks,
+    pub(crate) hosts: Hosts,
+    pub(crate) limits: Limits,
+    pub(crate) faults: Faults,
+    pub(crate) live: Live,
+    pub(crate) data_centres: Vec<(i32, SocketAddrV4)>,
+    listening: Vec<(i32, SocketAddrV4)>,
+    state: Mutex<State>,
+    calls: Mutex<BTreeMap<&'static str, CallCount>>,
+    changed: watch::Sender<u64>,
+}
+
+/// How often a method was called, and whether the sandbox knows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CallCount {
+    pub(crate) count: u64,
+    pub(crate) unknown: bool,
+}
+
+/// The parts of a hub that do not change.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) rsa: RsaKey,
+    pub(crate) ids: Ids,
+    pub(crate) clock: OffsetClock,
+    pub(crate) tasks: Tasks,
+    pub(crate) hosts: Hosts,
+    pub(crate) limits: Limits,
+    /// The addresses that clients are told.
+    pub(crate) data_centres: Vec<(i32, SocketAddrV4)>,
+    /// The addresses that are listened on, kept for the next start.
+    pub(crate) listening: Vec<(i32, SocketAddrV4)>,
+    pub(crate) journal: PathBuf,
+}
+
+impl Hub {
+    /// Joins the parts and what was kept, and compacts the journal.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub(crate) fn new(parts: Parts, kept: Kept) -> Result<Self, JournalError> {
+        let mut world = kept.world;
+        // Devices with a temporary key did not survive.
+        for device in world.all_devices() {
+            if !kept.keys.contains_key(&device.0) {
+                world.forget_device(device);
+            }
+        }
+        world.take_changes();
+        let entries = all_entries(&world, &kept.keys, &parts.listening, parts.clock.offset_millis());
+        let journal = Journal::replace(&parts.journal, entries)?;
+        Ok(Self {
+            rsa: parts.rsa,
+            ids: parts.ids,
+            clock: parts.clock,
+            tasks: parts.tasks,
+            hosts: parts.hosts,
+            limits: parts.limits,
+            faults: Faults::default(),
+            live: Live::default(),
+            data_centres: parts.data_centres,
+            listening: parts.listening,
+            state: Mutex::new(State { world, keys: kept.keys, journal }),
+            calls: Mutex::default(),
+            changed: watch::channel(0).0,
+        })
+    }
+
+    /// Looks at the world.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&World) -> T) -> T {
+        look(&self.state().world)
+    }
+
+    /// Changes the world: keeps what changed, then tells whom it concerns, in the order of the changes.
+    ///
+    /// # Errors
+    /// When the journal cannot be written. Nobody may then be told that anything happened.
+    pub(crate) fn transact<T>(
+        &self,
+        act: impl FnOnce(&mut World, Timestamp) -> T,
+    ) -> Result<T, JournalError> {
+        let mut state = self.state();
+        let outcome = act(&mut state.world, self.clock.now());
+        let (records, events) = state.world.take_changes();
+        let changed = !records.is_empty();
+        let entries: Vec<Entry> = records.into_iter().map(Entry::World).collect();
+        state.journal.append(&entries).inspect_err(report)?;
+        for event in events {
+            self.tell(&state.world, &event);
+        }
+        drop(state);
+        if changed {
+            self.changed.send_modify(|version| *version = version.wrapping_add(1));
+        }
+        Ok(outcome)
+    }
+
+    /// As [`Self::transact`], for the control API.
+    pub(crate) fn change<T>(
+        &self,
+        act: impl FnOnce(&mut World) -> Result<T, WorldError>,
+    ) -> Result<T, WorldError> {
+        self.transact(|world, _| act(world)).map_err(|_| WorldError::NotKept)?
+    }
+
+    /// Becomes ready whenever the world has changed. Subscribe first, then look.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The key with this id, if this data centre knows it.
+    pub(crate) fn key(&self, id: i64, dc: i32) -> Option<Arc<KnownKey>> {
+        let state = self.state();
+        let known = state.keys.get(&id).filter(|known| known.dc == dc)?;
+        let now = SystemClock.now().as_secs();
+        known.is_good(now).then(|| Arc::clone(known))
+    }
+
+    /// Whether a key id is in use in any data centre.
+    pub(crate) fn knows_key(&self, id: i64) -> bool {
+        self.state().keys.contains_key(&id)
+    }
+
+    /// Takes a new key in. Temporary ones are not kept across restarts.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub(crate) fn add_key(&self, dc: i32, new: &NewKey) -> Result<(), JournalError> {
+        let made = SystemClock.now().as_secs();
+        let id = new.key.id();
+        let known = KnownKey::new(dc, new, made);
+        let mut state = self.state();
+        state.world.meet_device(DeviceId(id), dc);
+        let (records, _) = state.world.take_changes();
+        if let Some(entry) = known.entry() {
+            let entries: Vec<Entry> =
+                std::iter::once(entry).chain(records.into_iter().map(Entry::World)).collect();
+            state.journal.append(&entries).inspect_err(report)?;
+        }
+        state.keys.retain(|_, other| other.is_good(made));
+        state.keys.insert(id, Arc::new(known));
+        Ok(())
+    }
+
+    /// Forgets keys and the devices that they stand for: packets under them get transport error 404.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub(crate) fn forget_keys(&self, ids: &[i64]) -> Result<(), JournalError> {
+        let mut state = self.state();
+        for id in ids {
+            state.keys.remove(id);
+            state.world.forget_device(DeviceId(*id));
+        }
+        let (records, _) = state.world.take_changes();
+        let gone = ids.iter().copied().map(Entry::KeyGone);
+        let entries: Vec<Entry> = gone.chain(records.into_iter().map(Entry::World)).collect();
+        state.journal.append(&entries).inspect_err(report)
+    }
+
+    /// Moves business time and keeps that it was moved.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; the clock is then not moved.
+    pub(crate) fn advance_clock(&self, by: Duration) -> Result<Timestamp, JournalError> {
+        let moved =
+            self.clock.offset_millis().saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+        self.state().journal.append(&[Entry::Clock(moved)]).inspect_err(report)?;
+        self.clock.advance(by);
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+        Ok(self.clock.now())
+    }
+
+    /// Empties the world, the faults and the list of calls; every connection is closed. Keys stay known and the clock
+    /// stays where it is, because neither can be taken back from those who hold it.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub(crate) fn reset(&self) -> Result<(), JournalError> {
+        {
+            let mut state = self.state();
+            state.world.empty();
+            state.world.take_changes();
+            let offset = self.clock.offset_millis();
+            let entries = all_entries(&state.world, &state.keys, &self.listening, offset);
+            let path = state.journal.path().to_owned();
+            state.journal = Journal::replace(&path, entries).inspect_err(report)?;
+        }
+        self.faults.clear();
+        self.calls().clear();
+        self.live.end_all();
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+        Ok(())
+    }
+
+    /// Carries out or puts in force what the control API ordered.
+    ///
+    /// # Errors
+    /// When the order names an account or data centre that there is not.
+    pub(crate) fn order(&self, fault: Fault) -> Result<(), WorldError> {
+        let phone = |written: &str| Phone::parse(written).ok_or(WorldError::PhoneInvalid);
+        match &fault {
+            Fault::Disconnect { .. } => self.live.end_all(),
+            Fault::Revoke { revoke } => {
+                let phone = phone(revoke)?;
+                self.change(|world| world.revoke(&phone))?;
+            }
+            Fault::Ban { ban } => {
+                let phone = phone(ban)?;
+                self.change(|world| world.ban(&phone))?;
+            }
+            Fault::Migrate { migrate } => {
+                let number = phone(&migrate.phone)?;
+                self.change(|world| world.migrate(&number, migrate.dc))?;
+            }
+            Fault::ForgetKey { forget_key } => {
+                let devices = if forget_key == "all" {
+                    self.look(World::all_devices)
+                } else {
+                    let phone = phone(forget_key)?;
+                    if !self.look(|world| world.knows_number(&phone)) {
+                        return Err(WorldError::NoSuchAccount);
+                    }
+                    self.look(|world| world.devices_of(&phone))
+                };
+                let ids: Vec<i64> = devices.iter().map(|device| device.0).collect();
+                self.forget_keys(&ids).map_err(|_| WorldError::NotKept)?;
+            }
+            Fault::Error { .. }
+            | Fault::Delay { .. }
+            | Fault::DisconnectEvery { .. }
+            | Fault::Cut { .. }
+            | Fault::Silent { .. }
+            | Fault::RefuseConnections { .. }
+            | Fault::DropPushes { .. }
+            | Fault::DifferenceSlice { .. }
+            | Fault::WrongSessionId { .. }
+            | Fault::SentCode { .. }
+            | Fault::BadSrpPrime { .. } => {}
+        }
+        self.faults.add(fault);
+        Ok(())
+    }
+
+    /// Counts a call.
+    pub(crate) fn count_call(&self, method: &'static str, unknown: bool) {
+        let mut calls = self.calls();
+        let seen = calls.entry(method).or_default();
+        seen.count += 1;
+        seen.unknown |= unknown;
+    }
+
+    /// Every method that was called.
+    pub(crate) fn calls(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, CallCount>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, world: &World, event: &Event) {
+        match *event {
+            Event::NewMessage { account, message } => {
+                if self.faults.drop_push() {
+                    return;
+                }
+                let devices = world.signed_in_devices(account);
+                if let Some(body) = objects::new_message_update(world, account, message) {
+                    self.live.push(&devices, &body);
+                }
+            }
+            // They find out with their next call: that is what Telegram's clients see, too.
+            Event::DevicesEnded(_) => {}
+        }
+    }
+}
+
+fn report(error: &JournalError) {
+    tracing::error!(%error, "the sandbox cannot write its journal");
+}

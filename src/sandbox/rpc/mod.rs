@@ -1,0 +1,393 @@
+//! Requests of the Telegram API: takes the wrappers off, finds the method, turns refusals into Telegram's error names.
+//! What a method does is in `look` and `sign_in`; what happens in the world is in `world`.
+
+mod look;
+mod sign_in;
+
+use std::num::NonZeroUsize;
+
+use grammers_tl_types as tl;
+use tl::Cursor;
+use tl::Deserializable;
+use tl::Identifiable;
+use tl::RemoteCall;
+use tl::Serializable;
+use tl::functions as f;
+
+use super::hub::Hub;
+use super::journal::JournalError;
+use super::wire::envelope::GZIP_PACKED;
+use super::wire::envelope::constructor;
+use super::wire::envelope::gunzip_packet;
+use super::world::DeviceId;
+use super::world::Refusal;
+use super::world::World;
+
+/// How many wrappers a request may have.
+const MAX_WRAPPERS: usize = 16;
+/// How often a request may name a type that contains itself: decoding recurses, and the stack ends.
+const MAX_NESTING: usize = 32;
+
+/// The constructors through which a request that the sandbox decodes can nest.
+const NESTING: [u32; 4] = [
+    tl::types::JsonArray::CONSTRUCTOR_ID,
+    tl::types::JsonObject::CONSTRUCTOR_ID,
+    tl::types::InputPeerUserFromMessage::CONSTRUCTOR_ID,
+    tl::types::InputPeerChannelFromMessage::CONSTRUCTOR_ID,
+];
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) device: DeviceId,
+    /// The data centre that was asked.
+    pub(crate) dc: i32,
+}
+
+/// An `rpc_error`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RpcError {
+    pub(crate) code: i32,
+    pub(crate) name: String,
+}
+
+impl RpcError {
+    pub(crate) fn new(code: i32, name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { code, name }
+    }
+
+    /// As it goes over the wire.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        tl::enums::RpcError::Error(tl::types::RpcError {
+            error_code: self.code,
+            error_message: self.name.clone(),
+        })
+        .to_bytes()
+    }
+}
+
+impl From<Refusal> for RpcError {
+    /// The names at <https://core.telegram.org/api/errors> and on the methods' pages.
+    fn from(refusal: Refusal) -> Self {
+        let (code, name) = match refusal {
+            Refusal::PhoneInvalid => (400, "PHONE_NUMBER_INVALID"),
+            Refusal::PhoneBanned => (400, "PHONE_NUMBER_BANNED"),
+            Refusal::PhoneMigrate(dc) => return Self::new(303, format!("PHONE_MIGRATE_{dc}")),
+            Refusal::UserMigrate(dc) => return Self::new(303, format!("USER_MIGRATE_{dc}")),
+            Refusal::FloodWait(seconds) => return Self::new(420, format!("FLOOD_WAIT_{seconds}")),
+            Refusal::HashEmpty => (400, "PHONE_CODE_HASH_EMPTY"),
+            Refusal::CodeEmpty => (400, "PHONE_CODE_EMPTY"),
+            Refusal::CodeInvalid => (400, "PHONE_CODE_INVALID"),
+            Refusal::CodeExpired => (400, "PHONE_CODE_EXPIRED"),
+            Refusal::SendCodeUnavailable => (406, "SEND_CODE_UNAVAILABLE"),
+            Refusal::SignUpRequired => (400, "PHONE_NUMBER_UNOCCUPIED"),
+            Refusal::PasswordNeeded => (401, "SESSION_PASSWORD_NEEDED"),
+            Refusal::PasswordInvalid => (400, "PASSWORD_HASH_INVALID"),
+            Refusal::ChallengeInvalid => (400, "SRP_ID_INVALID"),
+            Refusal::TokenInvalid => (400, "ACCESS_TOKEN_INVALID"),
+            Refusal::Unregistered => (401, "AUTH_KEY_UNREGISTERED"),
+            Refusal::Revoked => (401, "SESSION_REVOKED"),
+            Refusal::Deactivated => (401, "USER_DEACTIVATED_BAN"),
+            Refusal::UserInvalid => (400, "USER_ID_INVALID"),
+            Refusal::DataCentreInvalid => (400, "DC_ID_INVALID"),
+            Refusal::ImportInvalid => (400, "AUTH_BYTES_INVALID"),
+        };
+        Self::new(code, name)
+    }
+}
+
+impl From<JournalError> for RpcError {
+    fn from(_: JournalError) -> Self {
+        Self::new(500, "INTERNAL_SERVER_ERROR")
+    }
+}
+
+/// A request without its wrappers.
+#[derive(Debug)]
+pub(crate) struct Call {
+    id: u32,
+    arguments: Vec<u8>,
+    /// What `initConnection` inside `invokeWithLayer` said.
+    introduction: Option<Introduction>,
+    /// Wrapped in `invokeWithoutUpdates`.
+    pub(crate) without_updates: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Introduction {
+    layer: Option<i32>,
+    api_id: i32,
+}
+
+/// The unread rest of a wrapper: the wrapped request.
+struct Rest(Vec<u8>);
+
+impl Deserializable for Rest {
+    fn deserialize(cursor: &mut Cursor<'_>) -> tl::deserialize::Result<Self> {
+        let mut rest = Vec::new();
+        cursor.read_to_end(&mut rest)?;
+        Ok(Self(rest))
+    }
+}
+
+impl Call {
+    /// Takes the wrappers off a request's body; `None` when they cannot be read.
+    pub(crate) fn read(mut body: Vec<u8>) -> Option<Self> {
+        let (mut introduction, mut layer, mut without_updates) = (None, None, false);
+        for _ in 0..MAX_WRAPPERS {
+            if nests_deeply(&body) {
+                return None;
+            }
+            let rest = body.get(4..)?;
+            body = match constructor(&body) {
+                f::InvokeWithLayer::<Rest>::CONSTRUCTOR_ID => {
+                    let wrapper = f::InvokeWithLayer::<Rest>::from_bytes(rest).ok()?;
+                    layer = Some(wrapper.layer);
+                    wrapper.query.0
+                }
+                f::InitConnection::<Rest>::CONSTRUCTOR_ID => {
+                    let wrapper = f::InitConnection::<Rest>::from_bytes(rest).ok()?;
+                    let api_id = wrapper.api_id;
+                    introduction = Some(Introduction { layer, api_id });
+                    wrapper.query.0
+                }
+                f::InvokeWithoutUpdates::<Rest>::CONSTRUCTOR_ID => {
+                    without_updates = true;
+                    f::InvokeWithoutUpdates::<Rest>::from_bytes(rest).ok()?.query.0
+                }
+                // Requests are carried out in the order they come, so there is nothing to wait for.
+                f::InvokeAfterMsg::<Rest>::CONSTRUCTOR_ID => {
+                    f::InvokeAfterMsg::<Rest>::from_bytes(rest).ok()?.query.0
+                }
+                f::InvokeAfterMsgs::<Rest>::CONSTRUCTOR_ID => {
+                    f::InvokeAfterMsgs::<Rest>::from_bytes(rest).ok()?.query.0
+                }
+                GZIP_PACKED => gunzip_packet(&body)?,
+                id => {
+                    return Some(Self { id, arguments: rest.to_vec(), introduction, without_updates });
+                }
+            };
+        }
+        None
+    }
+
+    /// The method's name, as in the TL schema.
+    pub(crate) fn method(&self) -> &'static str {
+        tl::name_for_id(self.id)
+    }
+
+    /// Decodes the arguments, lets `handle` answer, encodes the answer. A handler that answers another type than the
+    /// method has does not compile.
+    fn answer<R>(&self, handle: impl FnOnce(R) -> Result<R::Return, RpcError>) -> Result<Vec<u8>, RpcError>
+    where
+        R: RemoteCall + Deserializable,
+        R::Return: Serializable,
+    {
+        let mut cursor = Cursor::from_slice(&self.arguments);
+        let request = R::deserialize(&mut cursor).map_err(|_| RpcError::new(400, "INPUT_REQUEST_INVALID"))?;
+        if cursor.pos() < self.arguments.len() {
+            return Err(RpcError::new(400, "INPUT_REQUEST_TOO_LONG"));
+        }
+        handle(request).map(|answer| answer.to_bytes())
+    }
+}
+
+/// Whether decoding these bytes could recurse too deeply. Counts what looks like a nesting constructor.
+fn nests_deeply(body: &[u8]) -> bool {
+    let nesting = |word: &&[u8]| NESTING.contains(&constructor(word));
+    body.chunks_exact(4).filter(nesting).count() > MAX_NESTING
+}
+
+/// Carries out a request.
+///
+/// # Errors
+/// What Telegram would answer.
+pub(crate) fn dispatch(hub: &Hub, caller: Caller, call: &Call) -> Result<Vec<u8>, RpcError> {
+    let outcome = introduced(hub, caller, call)
+        .and_then(|()| before_sign_in(hub, caller, call).unwrap_or_else(|| after_sign_in(hub, caller, call)));
+    let unknown = outcome.as_ref().is_err_and(|error| error.name == "INPUT_METHOD_INVALID");
+    hub.count_call(call.method(), unknown);
+    if let Err(error) = &outcome {
+        tracing::debug!(method = call.method(), code = error.code, error = %error.name, "refused");
+    }
+    outcome
+}
+
+/// A device must say what it is before anything else, once.
+fn introduced(hub: &Hub, caller: Caller, call: &Call) -> Result<(), RpcError> {
+    match call.introduction {
+        Some(Introduction { layer: None, .. }) => Err(RpcError::new(400, "CONNECTION_LAYER_INVALID")),
+        Some(Introduction { layer: Some(layer), .. }) if layer < 1 => {
+            Err(RpcError::new(400, "CONNECTION_LAYER_INVALID"))
+        }
+        Some(Introduction { api_id, .. }) if api_id <= 0 => Err(RpcError::new(400, "API_ID_INVALID")),
+        Some(Introduction { .. }) => Ok(hub.transact(|world, _| world.introduce(caller.device))?),
+        None => hub
+            .look(|world| world.device(caller.device).is_some_and(|device| device.introduced))
+            .then_some(())
+            .ok_or_else(|| RpcError::new(400, "CONNECTION_NOT_INITED")),
+    }
+}
+
+/// Methods that need no authorisation; `None` when this is another.
+fn before_sign_in(hub: &Hub, caller: Caller, call: &Call) -> Option<Result<Vec<u8>, RpcError>> {
+    Some(match call.id {
+        f::help::GetConfig::CONSTRUCTOR_ID => {
+            call.answer(|_: f::help::GetConfig| Ok(look::config(hub, caller)))
+        }
+        f::help::GetNearestDc::CONSTRUCTOR_ID => {
+            call.answer(|_: f::help::GetNearestDc| Ok(look::nearest_dc(caller)))
+        }
+        f::auth::SendCode::CONSTRUCTOR_ID => call.answer(|request| sign_in::send_code(hub, caller, &request)),
+        f::auth::ResendCode::CONSTRUCTOR_ID => {
+            call.answer(|request| sign_in::resend_code(hub, caller, &request))
+        }
+        f::auth::CancelCode::CONSTRUCTOR_ID => {
+            call.answer(|request| sign_in::cancel_code(hub, caller, &request))
+        }
+        f::auth::SignIn::CONSTRUCTOR_ID => call.answer(|request| sign_in::sign_in(hub, caller, &request)),
+        f::account::GetPassword::CONSTRUCTOR_ID => {
+            call.answer(|_: f::account::GetPassword| sign_in::get_password(hub, caller))
+        }
+        f::auth::CheckPassword::CONSTRUCTOR_ID => {
+            call.answer(|request| sign_in::check_password(hub, caller, request))
+        }
+        f::auth::ImportBotAuthorization::CONSTRUCTOR_ID => {
+            call.answer(|request| sign_in::import_bot(hub, caller, &request))
+        }
+        f::auth::ImportAuthorization::CONSTRUCTOR_ID => {
+            call.answer(|request| sign_in::import_authorization(hub, caller, &request))
+        }
+        f::auth::LogOut::CONSTRUCTOR_ID => call.answer(|_: f::auth::LogOut| sign_in::log_out(hub, caller)),
+        _ => return None,
+    })
+}
+
+/// Methods of somebody.
+fn after_sign_in(hub: &Hub, caller: Caller, call: &Call) -> Result<Vec<u8>, RpcError> {
+    let me = hub.transact(|world, _| world.signed_in(caller.device))??;
+    match call.id {
+        f::auth::ExportAuthorization::CONSTRUCTOR_ID => {
+            call.answer(|request| sign_in::export_authorization(hub, me, &request))
+        }
+        f::updates::GetState::CONSTRUCTOR_ID => {
+            call.answer(|_: f::updates::GetState| Ok(look::state(hub, me)))
+        }
+        f::updates::GetDifference::CONSTRUCTOR_ID => {
+            call.answer(|request| look::difference(hub, me, &request))
+        }
+        f::users::GetUsers::CONSTRUCTOR_ID => call.answer(|request| look::users(hub, me, &request)),
+        f::users::GetFullUser::CONSTRUCTOR_ID => call.answer(|request| look::full_user(hub, me, &request)),
+        f::account::UpdateStatus::CONSTRUCTOR_ID => call.answer(|_: f::account::UpdateStatus| Ok(true)),
+        _ => Err(RpcError::new(400, "INPUT_METHOD_INVALID")),
+    }
+}
+
+/// The slice size of a difference: the fault's, else what the client asks for, within Telegram's bounds.
+fn slice_size(hub: &Hub, asked: Option<i32>) -> usize {
+    const DEFAULT: usize = 100;
+    hub.faults.difference_slice().unwrap_or_else(|| {
+        asked
+            .and_then(|asked| usize::try_from(asked).ok())
+            .and_then(NonZeroUsize::new)
+            .map_or(DEFAULT, |asked| asked.get().min(DEFAULT))
+    })
+}
+
+/// Changes the world for a method.
+fn change<T>(
+    hub: &Hub,
+    act: impl FnOnce(&mut World, crate::domain::clock::Timestamp) -> Result<T, Refusal>,
+) -> Result<T, RpcError> {
+    Ok(hub.transact(act)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wrapped(api_id: i32) -> Vec<u8> {
+        f::InvokeWithLayer {
+            layer: tl::LAYER,
+            query: f::InitConnection {
+                api_id,
+                device_model: "d".to_owned(),
+                system_version: "s".to_owned(),
+                app_version: "a".to_owned(),
+                system_lang_code: "en".to_owned(),
+                lang_pack: String::new(),
+                lang_code: "en".to_owned(),
+                proxy: None,
+                params: None,
+                query: f::help::GetConfig {},
+            },
+        }
+        .to_bytes()
+    }
+
+    #[test]
+    fn wrappers_come_off_whatever_they_hold() {
+        let call = Call::read(wrapped(7)).unwrap();
+        assert_eq!(call.method(), "help.getConfig");
+        let introduction = Introduction { layer: Some(tl::LAYER), api_id: 7 };
+        assert_eq!(call.introduction, Some(introduction));
+        let quiet = f::InvokeWithoutUpdates { query: f::updates::GetState {} };
+        let call = Call::read(quiet.to_bytes()).unwrap();
+        assert_eq!((call.method(), call.without_updates), ("updates.getState", true));
+    }
+
+    #[test]
+    fn arguments_must_fit_to_the_last_byte() {
+        let outcome =
+            |body: Vec<u8>| Call::read(body).unwrap().answer(|_: f::account::UpdateStatus| Ok(true));
+        let body = f::account::UpdateStatus { offline: true }.to_bytes();
+        assert!(outcome(body.clone()).is_ok());
+        let name = |body: Vec<u8>| outcome(body).unwrap_err().name;
+        assert_eq!(name(body[..4].to_vec()), "INPUT_REQUEST_INVALID");
+        assert_eq!(name([body, vec![0; 4]].concat()), "INPUT_REQUEST_TOO_LONG");
+    }
+
+    #[test]
+    fn endless_nesting_does_not_reach_the_decoder() {
+        let mut wrappers = Vec::new();
+        for _ in 0..100_000 {
+            wrappers.extend(tl::types::InputPeerUserFromMessage::CONSTRUCTOR_ID.to_le_bytes());
+        }
+        let users = [&f::users::GetFullUser::CONSTRUCTOR_ID.to_le_bytes()[..], &wrappers].concat();
+        assert!(Call::read(users).is_none());
+        let endless = f::InvokeWithoutUpdates::<Rest>::CONSTRUCTOR_ID.to_le_bytes().repeat(1000);
+        assert!(Call::read(endless).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_requests_are_read_or_refused(
+            wrapper in prop::sample::select(vec![
+                f::InvokeWithLayer::<Rest>::CONSTRUCTOR_ID,
+                f::InitConnection::<Rest>::CONSTRUCTOR_ID,
+                f::InvokeAfterMsgs::<Rest>::CONSTRUCTOR_ID,
+                f::auth::SendCode::CONSTRUCTOR_ID,
+                f::users::GetUsers::CONSTRUCTOR_ID,
+                GZIP_PACKED,
+            ]),
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let body = [&wrapper.to_le_bytes()[..], &bytes].concat();
+            if let Some(call) = Call::read(body) {
+                let _ = call.answer(|_: f::auth::SendCode| Err(RpcError::new(400, "X")));
+                let _ = call.answer(|_: f::users::GetUsers| Ok(vec![]));
+            }
+        }
+
+        #[test]
+        fn a_request_with_any_byte_changed_is_read_or_refused(position in 0usize..100, value: u8) {
+            let mut body = wrapped(1);
+            let position = position % body.len();
+            body[position] = value;
+            let _ = Call::read(body);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The sandbox as clients see it: a plain grammers client, a client that speaks MTProto by hand, and the control API.
+
+mod control;
+mod hostile;
+mod protocol;
+mod sign_in;
+mod support;

@@ -1,0 +1,217 @@
+//! The embedded store: sled 0.34, one process, no set-up. The only file that names sled.
+//! A write is acknowledged after it is flushed; one thread flushes for all who wait (group commit).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::SignInStore;
+use super::Store;
+use super::StoreError;
+use super::records;
+use crate::domain::account::Mode;
+use crate::domain::account::UnsavedSession;
+use crate::domain::login::PendingSignIn;
+use crate::domain::seal::Sealer;
+
+const MODE: &str = "meta/mode";
+const MASTER_KEY: &str = "meta/master_key";
+const PING: &str = "meta/ping";
+const PENDING_SIGN_IN: &str = "sign_in/pending";
+const UNSAVED_SESSION: &str = "sign_in/unsaved_session";
+
+/// The embedded store. Cloning shares it; the last clone closes it.
+#[derive(Clone, Debug)]
+pub struct SledStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    records: sled::Tree,
+    sealer: Sealer,
+    flusher: Flusher,
+}
+
+impl SledStore {
+    /// Opens or makes the store in `directory`.
+    ///
+    /// # Errors
+    /// In use by another process, made in another mode or with another master key, damaged, or not writable.
+    pub async fn open(
+        directory: &Path,
+        cache_bytes: u64,
+        mode: Mode,
+        sealer: Sealer,
+    ) -> Result<Self, StoreError> {
+        let directory = directory.to_owned();
+        let opened =
+            tokio::task::spawn_blocking(move || Self::open_blocking(&directory, cache_bytes, mode, sealer));
+        opened.await.map_err(|_| StoreError::Unavailable("opening it panicked".to_owned()))?
+    }
+
+    fn open_blocking(
+        directory: &Path,
+        cache_bytes: u64,
+        mode: Mode,
+        sealer: Sealer,
+    ) -> Result<Self, StoreError> {
+        let place = directory.display().to_string();
+        let database = sled::Config::new()
+            .path(directory)
+            .cache_capacity(cache_bytes)
+            .flush_every_ms(None)
+            .open()
+            .map_err(|error| {
+                let text = error.to_string();
+                if text.contains("could not acquire lock") {
+                    return StoreError::InUse(place.clone());
+                }
+                unavailable(error)
+            })?;
+        let records = database.open_tree("records").map_err(unavailable)?;
+        match records.get(MODE).map_err(unavailable)? {
+            None => {
+                let name =
+                    serde_json::to_vec(&mode).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+                records.insert(MODE, name).map_err(unavailable)?;
+            }
+            Some(found) => {
+                let found =
+                    serde_json::from_slice(&found).map_err(|_| StoreError::Corrupt(MODE.to_owned()))?;
+                if found != mode {
+                    return Err(StoreError::OtherMode { place, found, expected: mode });
+                }
+            }
+        }
+        // A canary: a wrong master key is told at start, not at the first sign-in.
+        match records.get(MASTER_KEY).map_err(unavailable)? {
+            None => {
+                records
+                    .insert(MASTER_KEY, records::encode(&sealer, MASTER_KEY, &())?)
+                    .map_err(unavailable)?;
+            }
+            Some(canary) => {
+                records::decode::<()>(&sealer, MASTER_KEY, &canary).map_err(|error| {
+                    if let StoreError::OtherKey { sealed_with, configured, .. } = error {
+                        return StoreError::OtherKey { place, sealed_with, configured };
+                    }
+                    error
+                })?;
+            }
+        }
+        database.flush().map_err(unavailable)?;
+        Ok(Self(Arc::new(Inner { records, sealer, flusher: Flusher::start(database)? })))
+    }
+
+    fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {
+        let record = self.0.records.get(name).map_err(unavailable)?;
+        record.map(|record| records::decode(&self.0.sealer, name, &record)).transpose()
+    }
+
+    async fn put<T: Serialize + Sync>(&self, name: &str, value: &T) -> Result<(), StoreError> {
+        let record = records::encode(&self.0.sealer, name, value)?;
+        self.0.records.insert(name, record).map_err(unavailable)?;
+        self.0.flusher.flushed().await
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        self.0.records.remove(name).map_err(unavailable)?;
+        self.0.flusher.flushed().await
+    }
+}
+
+#[async_trait]
+impl SignInStore for SledStore {
+    async fn pending_sign_in(&self) -> Result<Option<PendingSignIn>, StoreError> {
+        self.get(PENDING_SIGN_IN)
+    }
+
+    async fn put_pending_sign_in(&self, pending: &PendingSignIn) -> Result<(), StoreError> {
+        self.put(PENDING_SIGN_IN, pending).await
+    }
+
+    async fn delete_pending_sign_in(&self) -> Result<(), StoreError> {
+        self.delete(PENDING_SIGN_IN).await
+    }
+
+    async fn keep_unsaved_session(&self, unsaved: &UnsavedSession) -> Result<(), StoreError> {
+        let mut step = sled::Batch::default();
+        step.insert(UNSAVED_SESSION, records::encode(&self.0.sealer, UNSAVED_SESSION, unsaved)?);
+        step.remove(PENDING_SIGN_IN);
+        self.0.records.apply_batch(step).map_err(unavailable)?;
+        self.0.flusher.flushed().await
+    }
+
+    async fn unsaved_session(&self) -> Result<Option<UnsavedSession>, StoreError> {
+        self.get(UNSAVED_SESSION)
+    }
+
+    async fn delete_unsaved_session(&self) -> Result<(), StoreError> {
+        self.delete(UNSAVED_SESSION).await
+    }
+}
+
+#[async_trait]
+impl Store for SledStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.put(PING, &()).await?;
+        self.get::<()>(PING)?.ok_or_else(|| StoreError::Corrupt(PING.to_owned()))
+    }
+}
+
+/// One thread that flushes for all writers who wait: `sled`'s own `flush_async` hangs when many call it at once.
+#[derive(Debug)]
+struct Flusher {
+    /// `None` once it is being dropped.
+    queue: Option<mpsc::Sender<oneshot::Sender<Result<(), String>>>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Flusher {
+    fn start(database: sled::Db) -> Result<Self, StoreError> {
+        let (sender, receiver) = mpsc::channel::<oneshot::Sender<Result<(), String>>>();
+        let run = move || {
+            while let Ok(first) = receiver.recv() {
+                let waiting: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
+                let outcome = database.flush().map(|_| ()).map_err(|error| error.to_string());
+                for writer in waiting {
+                    // A writer that has gone away has nobody to tell.
+                    drop(writer.send(outcome.clone()));
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("store-flusher".to_owned()).spawn(run);
+        let thread =
+            thread.map_err(|error| StoreError::Unavailable(format!("no thread for the flusher: {error}")))?;
+        Ok(Self { queue: Some(sender), thread: Some(thread) })
+    }
+
+    async fn flushed(&self) -> Result<(), StoreError> {
+        let begun = std::time::Instant::now();
+        let (sender, receiver) = oneshot::channel();
+        let gone = || StoreError::Unavailable("the flusher has ended".to_owned());
+        self.queue.as_ref().ok_or_else(gone)?.send(sender).map_err(|_| gone())?;
+        let flushed = receiver.await.map_err(|_| gone())?;
+        metrics::histogram!("connector_store_seconds").record(begun.elapsed().as_secs_f64());
+        flushed.map_err(StoreError::Unavailable)
+    }
+}
+
+impl Drop for Flusher {
+    /// The directory is free for the next process, or the next test, when the store is dropped, not a moment later.
+    fn drop(&mut self) {
+        self.queue = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the store's flusher had panicked");
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
+fn unavailable(error: sled::Error) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}

@@ -1,0 +1,394 @@
+//! One account's supervised connection: built on demand, watched, torn down as a unit and rebuilt with back-off.
+//! What is asked of Telegram in a sign-in is in `sign_in`; where the session is kept is `gateway`'s business.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use grammers_mtsender::{UpdatesConfiguration, UpdatesReceiver};
+use grammers_session::Session as _;
+use grammers_session::types::PeerInfo;
+use grammers_tl_types as tl;
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Settings;
+use super::connection::Connection;
+use super::connection::UpdatesEnd;
+use super::errors::TelegramError;
+use super::errors::from_invocation;
+use super::key_exchange;
+use super::proxy;
+use super::session::LiveSession;
+use super::update::EventSink;
+use super::update::account_user;
+use super::update::event;
+use crate::domain::account::AccountUser;
+use crate::domain::account::TelegramSession;
+use crate::domain::ids::Ids;
+use crate::lifecycle::Tasks;
+use crate::lifecycle::network_sleep;
+
+/// How a supervised account is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Not yet heard from Telegram since it was opened.
+    Connecting,
+    /// Telegram has confirmed who is signed in, and updates flow.
+    Ready,
+    /// Connection lost; it is being built again. Says why.
+    Reconnecting(String),
+    /// Telegram has ended the session. Final. Holds Telegram's name for it.
+    SignedOut(String),
+}
+
+/// An account. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Account(Arc<Shared>);
+
+struct Shared {
+    session: Arc<LiveSession>,
+    settings: Settings,
+    ids: Ids,
+    tasks: Tasks,
+    current: Mutex<Option<Current>>,
+    status: watch::Sender<Status>,
+    /// Telegram has said in this process who is signed in.
+    verified: AtomicBool,
+    closed: CancellationToken,
+    events: EventSink,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Account").field("status", &*self.status.borrow()).finish_non_exhaustive()
+    }
+}
+
+struct Current {
+    connection: Arc<Connection>,
+    updates: Option<UpdatesEnd>,
+}
+
+impl Account {
+    /// An account that connects at its first call.
+    pub fn new(
+        session: TelegramSession,
+        settings: Settings,
+        ids: Ids,
+        tasks: Tasks,
+        events: EventSink,
+    ) -> Self {
+        let session = Arc::new(LiveSession::new(session, settings.network.clone()));
+        Self(Arc::new(Shared {
+            session,
+            settings,
+            ids,
+            tasks,
+            current: Mutex::default(),
+            status: watch::Sender::new(Status::Connecting),
+            verified: AtomicBool::new(false),
+            closed: CancellationToken::new(),
+            events,
+        }))
+    }
+
+    /// The session as it is now.
+    pub fn session(&self) -> TelegramSession {
+        self.0.session.snapshot()
+    }
+
+    /// How the account is, and every change of it.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.0.status.subscribe()
+    }
+
+    /// Resolves when the account is closed or signed out.
+    pub(super) async fn closed(&self) {
+        self.0.closed.cancelled().await;
+    }
+
+    pub(super) fn live_session(&self) -> &LiveSession {
+        &self.0.session
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(super) fn ids(&self) -> &Ids {
+        &self.0.ids
+    }
+
+    /// Closes the connection for good.
+    pub async fn close(&self) {
+        self.0.closed.cancel();
+        let current = self.0.current.lock().await.take();
+        if let Some(current) = current {
+            current.connection.close().await;
+        }
+    }
+
+    /// Calls a method in the home data centre: once, within the time limit, dialling included.
+    pub(super) async fn invoke<R: tl::RemoteCall + Sync>(
+        &self,
+        request: &R,
+    ) -> Result<R::Return, TelegramError> {
+        let limit = self.0.settings.call_limit;
+        let begun = Instant::now();
+        let connection = tokio::time::timeout(limit, self.connection())
+            .await
+            .map_err(|_| TelegramError::Unreachable("no connection within the time limit".to_owned()))??;
+        let mut answer = connection.invoke(request, limit.saturating_sub(begun.elapsed())).await;
+        let signed_in = self.0.session.snapshot().user.is_some();
+        match &answer {
+            Err(error) if error.is_unreachable() => self.discard(&connection).await,
+            // Before sign-in these are ordinary answers; afterwards they are the end.
+            Err(TelegramError::SignedOut(name)) if signed_in => self.end(name),
+            Err(TelegramError::Migrate(dc)) if signed_in => {
+                // The key authorises nothing where the account lives now.
+                let name = format!("USER_MIGRATE_{dc}");
+                self.end(&name);
+                answer = Err(TelegramError::SignedOut(name));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        answer
+    }
+
+    /// Leaves the present home data centre for another (303 `PHONE_MIGRATE_X` and its kin).
+    pub(super) async fn migrate(&self, dc: i32) {
+        let old = self.0.session.home_dc();
+        self.0.session.set_home_dc(dc);
+        if let Some(current) = &*self.0.current.lock().await {
+            current.connection.leave(old);
+        }
+    }
+
+    /// Asks Telegram who is signed in (`users.getUsers`).
+    ///
+    /// # Errors
+    /// [`TelegramError::SignedOut`] when nobody is.
+    pub async fn whoami(&self) -> Result<AccountUser, TelegramError> {
+        let request = tl::functions::users::GetUsers { id: vec![tl::enums::InputUser::UserSelf] };
+        let users = self.invoke(&request).await?;
+        let user = users.into_iter().next().and_then(account_user);
+        let user =
+            user.ok_or_else(|| TelegramError::Unexpected("users.getUsers without the user".to_owned()))?;
+        self.mark_verified();
+        Ok(user)
+    }
+
+    /// Whether Telegram has confirmed in this process that the account is signed in, and has not ended that since.
+    pub fn is_verified(&self) -> bool {
+        self.0.verified.load(Ordering::SeqCst) && self.signed_out().is_none()
+    }
+
+    pub(super) fn mark_verified(&self) {
+        self.0.verified.store(true, Ordering::SeqCst);
+    }
+
+    /// Telegram's name for why the session ended, once it has.
+    pub fn signed_out(&self) -> Option<String> {
+        match &*self.0.status.borrow() {
+            Status::SignedOut(name) => Some(name.clone()),
+            Status::Connecting | Status::Ready | Status::Reconnecting(_) => None,
+        }
+    }
+
+    /// Keeps the account connected until it is closed or signed out. Shutdown closes it after the steps under way.
+    pub fn supervise(&self) {
+        let account = self.clone();
+        self.0.tasks.spawn("account", async move {
+            tokio::select! {
+                () = account.stay_connected() => {}
+                () = account.0.closed.cancelled() => {}
+            }
+            account.close().await;
+        });
+    }
+
+    async fn stay_connected(&self) {
+        let (shortest, longest) = self.0.settings.back_off;
+        let mut pause = Duration::ZERO;
+        loop {
+            let error = self.one_connection(&mut pause).await;
+            if let TelegramError::SignedOut(name) = error {
+                return self.end(&name);
+            }
+            if let TelegramError::FloodWait(wait) = error {
+                pause = pause.max(wait);
+            }
+            tracing::warn!(%error, retry_in_ms = pause.as_millis(), "lost the connection to Telegram");
+            self.0.status.send_replace(Status::Reconnecting(error.to_string()));
+            network_sleep(pause).await;
+            pause = (pause * 2).clamp(shortest, longest);
+        }
+    }
+
+    /// Runs one connection to its end: verifies who is signed in, reads updates, watches. Returns why it ended.
+    async fn one_connection(&self, pause: &mut Duration) -> TelegramError {
+        let (connection, updates) = match self.connection_with_updates().await {
+            Ok(parts) => parts,
+            Err(error) => return error,
+        };
+        match self.whoami().await {
+            Ok(user) => self.0.session.set_user(user),
+            Err(error) => {
+                self.discard(&connection).await;
+                return error;
+            }
+        }
+        self.0.status.send_replace(Status::Ready);
+        let ready = Instant::now();
+        // In a task of its own: cancelling the reader at the wrong moment would lose updates.
+        let account = self.clone();
+        let read = async move { account.read_updates(updates).await };
+        let mut reader = AbortOnDropHandle::new(self.0.tasks.spawn("updates", read));
+        let error = tokio::select! {
+            ended = &mut reader => {
+                ended.unwrap_or_else(|_| TelegramError::Unreachable("the reader died".to_owned()))
+            }
+            () = connection.ended() => TelegramError::Unreachable("the connection's task ended".to_owned()),
+            error = self.watch() => error,
+        };
+        if ready.elapsed() >= self.0.settings.back_off.1 {
+            // It was a good connection: the next one may come at once.
+            *pause = Duration::ZERO;
+        }
+        self.discard(&connection).await;
+        error
+    }
+
+    /// Asks for a sign of life now and then. Any answer is one, a flood too; silence is not, nor is a reader that has
+    /// stopped: grammers waits for a lost difference for ever.
+    async fn watch(&self) -> TelegramError {
+        let mut behind = false;
+        loop {
+            network_sleep(self.0.settings.watchdog_interval).await;
+            match self.invoke(&tl::functions::updates::GetState {}).await {
+                Ok(tl::enums::updates::State::State(state)) => {
+                    let was_behind = std::mem::replace(&mut behind, state.pts > self.0.session.updates().pts);
+                    if was_behind && behind {
+                        return TelegramError::Unreachable("updates have stopped coming".to_owned());
+                    }
+                }
+                Err(error @ (TelegramError::Unreachable(_) | TelegramError::SignedOut(_))) => return error,
+                Err(error) => tracing::warn!(%error, "the watchdog's call was refused"),
+            }
+        }
+    }
+
+    /// Reads updates batch by batch; the position is recorded only between batches, so a crash repeats and never
+    /// loses.
+    async fn read_updates(&self, end: UpdatesEnd) -> TelegramError {
+        let configuration = UpdatesConfiguration { catch_up: true };
+        let receiver = UpdatesReceiver::create(end.handle, end.session, end.updates, configuration).await;
+        let mut receiver = match receiver {
+            Ok(receiver) => receiver,
+            Err(error) => return TelegramError::Unexpected(error.to_string()),
+        };
+        loop {
+            match receiver.next().await {
+                Ok((updates, users, _chats)) => {
+                    for user in &users {
+                        if let Err(error) = self.0.session.cache_peer(PeerInfo::from(user.clone())).await {
+                            return TelegramError::Unexpected(error.to_string());
+                        }
+                    }
+                    updates
+                        .into_iter()
+                        .filter_map(|(update, _)| event(update))
+                        .for_each(|event| (self.0.events)(event));
+                    if let Err(error) = receiver.sync_update_state().await {
+                        return TelegramError::Unexpected(error.to_string());
+                    }
+                }
+                Err(error) => {
+                    let error = from_invocation(error, true);
+                    let TelegramError::FloodWait(wait) = error else {
+                        return error;
+                    };
+                    network_sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    fn end(&self, name: &str) {
+        tracing::warn!(reason = name, "Telegram has ended the session");
+        self.0.status.send_replace(Status::SignedOut(name.to_owned()));
+        self.0.closed.cancel();
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, TelegramError> {
+        let mut current = self.0.current.lock().await;
+        Ok(Arc::clone(&self.alive(&mut current).await?.connection))
+    }
+
+    async fn connection_with_updates(&self) -> Result<(Arc<Connection>, UpdatesEnd), TelegramError> {
+        let mut current = self.0.current.lock().await;
+        // Where its updates are already read elsewhere, it is replaced.
+        current.take_if(|current| current.updates.is_none());
+        let alive = self.alive(&mut current).await?;
+        let updates = alive.updates.take();
+        let updates = updates.ok_or_else(|| TelegramError::Unreachable("no updates to read".to_owned()))?;
+        Ok((Arc::clone(&alive.connection), updates))
+    }
+
+    /// The current connection, built anew when there is none; on another network with a key for the home data centre.
+    async fn alive<'a>(&self, current: &'a mut Option<Current>) -> Result<&'a mut Current, TelegramError> {
+        if self.0.closed.is_cancelled() {
+            return Err(TelegramError::Unreachable("the account is closed".to_owned()));
+        }
+        self.ensure_key().await?;
+        let dead = current.as_ref().is_none_or(|current| current.connection.has_ended());
+        if dead {
+            *current = None;
+        }
+        let proxy_url = match &self.0.settings.proxy {
+            None => None,
+            Some(proxy) => {
+                let resolved = proxy.resolved_url().await;
+                Some(resolved.map_err(|error| TelegramError::Unreachable(format!("the proxy: {error}")))?)
+            }
+        };
+        Ok(current.get_or_insert_with(|| {
+            let session = Arc::clone(&self.0.session);
+            let (connection, updates) = Connection::open(session, &self.0.settings, proxy_url, &self.0.tasks);
+            Current { connection: Arc::new(connection), updates: Some(updates) }
+        }))
+    }
+
+    async fn ensure_key(&self) -> Result<(), TelegramError> {
+        let session = &self.0.session;
+        let dc = session.home_dc();
+        let Some(rsa_key) = session.network().rsa_key().filter(|_| !session.has_key(dc)) else {
+            return Ok(());
+        };
+        let unknown = || TelegramError::Unexpected(format!("data centre {dc} is not part of this network"));
+        let option = session.dc_option(dc).ok().flatten().ok_or_else(unknown)?;
+        let proxy = self.0.settings.proxy.as_ref();
+        let negotiation = async {
+            let stream = proxy::dial(option.ipv4, proxy).await?;
+            key_exchange::negotiate(stream, rsa_key, &self.0.ids).await
+        };
+        let limited = tokio::time::timeout(self.0.settings.call_limit, negotiation);
+        let key = tokio::select! {
+            key = limited => key.map_err(|_| TelegramError::Unreachable("no key within the time limit".to_owned()))?,
+            () = self.0.closed.cancelled() => return Err(TelegramError::Unreachable("the account is closed".to_owned())),
+        };
+        let key = key.map_err(|error| TelegramError::Unreachable(error.to_string()))?;
+        session.set_key(dc, key).map_err(|error| TelegramError::Unexpected(error.to_string()))
+    }
+
+    /// Throws a connection away, so that the next call builds another.
+    async fn discard(&self, connection: &Arc<Connection>) {
+        connection.abort();
+        let mut current = self.0.current.lock().await;
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(&current.connection, connection)) {
+            *current = None;
+        }
+    }
+}

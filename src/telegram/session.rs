@@ -1,0 +1,314 @@
+//! The session grammers works on, in memory, with what its own storages get wrong put right: the self user is found,
+//! a key is never replaced, and changes are announced so that they can be saved. Snapshots are `TelegramSession`s.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use grammers_session::types::{DcOption, PeerAuth, PeerId, PeerInfo, UpdateState, UpdatesState};
+use grammers_session::{BoxFuture, Session};
+use tokio::sync::watch;
+
+use super::network::Network;
+use crate::domain::account::AccountUser;
+use crate::domain::account::AuthKey;
+use crate::domain::account::KnownPeer;
+use crate::domain::account::TelegramSession;
+use crate::domain::account::UpdatePosition;
+
+/// Peers kept at most; the oldest give way.
+const MOST_PEERS: usize = 10_000;
+
+/// A session in use.
+#[derive(Debug)]
+pub(super) struct LiveSession {
+    data: Mutex<TelegramSession>,
+    network: Network,
+    changes: watch::Sender<Changes>,
+}
+
+/// How often the parts of a session have changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// Keys, home data centre, user: to be saved before anything is answered.
+    pub(super) login: u64,
+    /// Update position and peers: an old one costs a repetition, so it may be saved later.
+    pub(super) progress: u64,
+}
+
+/// What the session does not let happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    /// grammers answers an unknown key (transport error 404) with a new one, which would lose the login.
+    #[error("the data centre no longer knows the stored key, which is not replaced")]
+    KeyReplaced,
+}
+
+impl LiveSession {
+    pub(super) fn new(data: TelegramSession, network: Network) -> Self {
+        Self { data: Mutex::new(data), network, changes: watch::Sender::default() }
+    }
+
+    /// The session as it is now.
+    pub(super) fn snapshot(&self) -> TelegramSession {
+        self.data().clone()
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<Changes> {
+        self.changes.subscribe()
+    }
+
+    pub(super) const fn network(&self) -> &Network {
+        &self.network
+    }
+
+    pub(super) fn home_dc(&self) -> i32 {
+        self.data().home_dc
+    }
+
+    pub(super) fn has_key(&self, dc: i32) -> bool {
+        self.data().data_centres.get(&dc).is_some_and(|centre| centre.auth_key.is_some())
+    }
+
+    /// Moves the account to another data centre, as a 303 demands.
+    pub(super) fn set_home_dc(&self, dc: i32) {
+        let mut data = self.data();
+        if data.home_dc != dc {
+            data.home_dc = dc;
+            drop(data);
+            self.announce_login();
+        }
+    }
+
+    /// Remembers the key that our own key exchange negotiated.
+    pub(super) fn set_key(&self, dc: i32, key: AuthKey) -> Result<(), Refusal> {
+        self.update_centre(dc, Some(key), None)
+    }
+
+    /// Records who is signed in.
+    pub(super) fn set_user(&self, user: AccountUser) {
+        let mut data = self.data();
+        if data.user.as_ref() != Some(&user) {
+            data.user = Some(user);
+            drop(data);
+            self.announce_login();
+        }
+    }
+
+    pub(super) fn updates(&self) -> UpdatePosition {
+        self.data().updates
+    }
+
+    pub(super) fn set_updates(&self, position: UpdatePosition) {
+        let mut data = self.data();
+        if data.updates != position {
+            data.updates = position;
+            drop(data);
+            self.announce_progress();
+        }
+    }
+
+    fn update_centre(
+        &self,
+        dc: i32,
+        key: Option<AuthKey>,
+        address: Option<std::net::SocketAddrV4>,
+    ) -> Result<(), Refusal> {
+        let mut data = self.data();
+        let empty = crate::domain::account::DataCentre { address: None, auth_key: None };
+        let centre = data.data_centres.entry(dc).or_insert(empty);
+        let before = centre.clone();
+        if let Some(key) = key {
+            if centre.auth_key.as_ref().is_some_and(|known| *known != key) {
+                return Err(Refusal::KeyReplaced);
+            }
+            centre.auth_key = Some(key);
+        }
+        centre.address = address.or(centre.address);
+        if *centre != before {
+            drop(data);
+            self.announce_login();
+        }
+        Ok(())
+    }
+
+    fn data(&self) -> MutexGuard<'_, TelegramSession> {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announce_login(&self) {
+        self.changes.send_modify(|changes| changes.login += 1);
+    }
+
+    fn announce_progress(&self) {
+        self.changes.send_modify(|changes| changes.progress += 1);
+    }
+}
+
+fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
+    Box::pin(std::future::ready(value))
+}
+
+// The futures never wait: grammers loses updates when it is cancelled while it waits for its session.
+impl Session for LiveSession {
+    type Error = Refusal;
+
+    fn home_dc_id(&self) -> Result<i32, Refusal> {
+        Ok(self.home_dc())
+    }
+
+    fn set_home_dc_id(&self, dc: i32) -> BoxFuture<'_, Result<(), Refusal>> {
+        self.set_home_dc(dc);
+        ready(Ok(()))
+    }
+
+    fn dc_option(&self, dc: i32) -> Result<Option<DcOption>, Refusal> {
+        let data = self.data();
+        let centre = data.data_centres.get(&dc);
+        let option = self.network.dc_option(dc, centre.and_then(|centre| centre.address));
+        let auth_key = centre.and_then(|centre| centre.auth_key.as_ref()).map(|key| *key.bytes());
+        Ok(option.map(|option| DcOption { auth_key, ..option }))
+    }
+
+    fn set_dc_option(&self, option: &DcOption) -> BoxFuture<'_, Result<(), Refusal>> {
+        ready(self.update_centre(option.id, option.auth_key.map(AuthKey::new), Some(option.ipv4)))
+    }
+
+    fn peer(&self, id: PeerId) -> BoxFuture<'_, Result<Option<PeerInfo>, Refusal>> {
+        let data = self.data();
+        let user = data.user.as_ref();
+        let info = if id == PeerId::self_user() || user.and_then(|user| PeerId::user(user.id)) == Some(id) {
+            user.map(|user| PeerInfo::User {
+                id: user.id,
+                auth: Some(PeerAuth::from_hash(user.access_hash)),
+                bot: Some(user.bot),
+                is_self: Some(true),
+            })
+        } else {
+            data.peers.iter().find(|peer| PeerId::user(peer.id) == Some(id)).map(|peer| PeerInfo::User {
+                id: peer.id,
+                auth: Some(PeerAuth::from_hash(peer.access_hash)),
+                bot: None,
+                is_self: Some(false),
+            })
+        };
+        ready(Ok(info))
+    }
+
+    fn cache_peer(&self, peer: PeerInfo) -> BoxFuture<'_, Result<(), Refusal>> {
+        let PeerInfo::User { id, auth: Some(auth), is_self, .. } = peer else {
+            return ready(Ok(()));
+        };
+        let mut data = self.data();
+        if is_self != Some(true) && data.user.as_ref().is_none_or(|user| user.id != id) {
+            let peer = KnownPeer { id, access_hash: auth.hash() };
+            if !data.peers.contains(&peer) {
+                data.peers.retain(|known| known.id != id);
+                if data.peers.len() >= MOST_PEERS {
+                    data.peers.remove(0);
+                }
+                data.peers.push(peer);
+                drop(data);
+                self.announce_progress();
+            }
+        }
+        ready(Ok(()))
+    }
+
+    fn updates_state(&self) -> BoxFuture<'_, Result<UpdatesState, Refusal>> {
+        let UpdatePosition { pts, qts, date, seq } = self.data().updates;
+        ready(Ok(UpdatesState { pts, qts, date, seq, channels: Vec::new() }))
+    }
+
+    fn set_update_state(&self, update: UpdateState) -> BoxFuture<'_, Result<(), Refusal>> {
+        let position = self.data().updates;
+        self.set_updates(match update {
+            UpdateState::All(UpdatesState { pts, qts, date, seq, .. }) => {
+                UpdatePosition { pts, qts, date, seq }
+            }
+            UpdateState::Primary { pts, date, seq } => UpdatePosition { pts, date, seq, ..position },
+            UpdateState::Secondary { qts } => UpdatePosition { qts, ..position },
+            // Channels are none of our business: no prompt lives in one.
+            UpdateState::Channel { .. } => position,
+        });
+        ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn session() -> LiveSession {
+        let user = AccountUser {
+            id: 42,
+            access_hash: 7,
+            name: "Alice".to_owned(),
+            username: None,
+            phone: None,
+            bot: false,
+        };
+        LiveSession::new(
+            TelegramSession { user: Some(user), ..TelegramSession::default() },
+            Network::telegram(),
+        )
+    }
+
+    #[test]
+    fn trap_1_the_self_user_is_found_by_its_sentinel_and_by_its_id() {
+        let session = session();
+        for id in [PeerId::self_user(), PeerId::user(42).unwrap()] {
+            let peer = session.peer(id).now_or_never().unwrap().unwrap();
+            assert!(matches!(peer, Some(PeerInfo::User { id: 42, is_self: Some(true), .. })));
+        }
+    }
+
+    #[test]
+    fn trap_8_a_key_is_set_once_and_never_replaced() {
+        let session = session();
+        let option =
+            |key: u8| DcOption { auth_key: Some([key; 256]), ..session.dc_option(2).unwrap().unwrap() };
+        session.set_dc_option(&option(1)).now_or_never().unwrap().unwrap();
+        session.set_dc_option(&option(1)).now_or_never().unwrap().unwrap();
+        assert_eq!(session.set_dc_option(&option(2)).now_or_never().unwrap(), Err(Refusal::KeyReplaced));
+        assert_eq!(session.snapshot().home_key().unwrap().bytes(), &[1; 256]);
+        let without = DcOption { auth_key: None, ..option(1) };
+        session.set_dc_option(&without).now_or_never().unwrap().unwrap();
+        assert!(session.has_key(2), "an option without a key takes none away");
+    }
+
+    #[test]
+    fn trap_9_no_future_of_the_session_ever_waits() {
+        let session = session();
+        let peer = PeerInfo::User { id: 5, auth: Some(PeerAuth::from_hash(6)), bot: None, is_self: None };
+        assert!(session.cache_peer(peer).now_or_never().is_some());
+        assert!(session.peer(PeerId::user(5).unwrap()).now_or_never().unwrap().unwrap().is_some());
+        assert!(session.updates_state().now_or_never().is_some());
+        assert!(session.set_update_state(UpdateState::Secondary { qts: 3 }).now_or_never().is_some());
+        assert!(session.set_home_dc_id(4).now_or_never().is_some());
+        assert_eq!(session.snapshot().updates.qts, 3);
+    }
+
+    #[test]
+    fn what_must_be_saved_at_once_is_told_apart_from_progress() {
+        let session = session();
+        let changes = session.changes();
+        session.set_updates(UpdatePosition { pts: 9, ..UpdatePosition::default() });
+        assert_eq!(*changes.borrow(), Changes { login: 0, progress: 1 });
+        session.set_home_dc(5);
+        session.set_home_dc(5);
+        assert_eq!(*changes.borrow(), Changes { login: 1, progress: 1 });
+    }
+
+    #[test]
+    fn the_oldest_peers_give_way() {
+        let session = session();
+        for id in 1..=i64::try_from(MOST_PEERS).unwrap() + 1 {
+            let peer =
+                PeerInfo::User { id: id + 100, auth: Some(PeerAuth::from_hash(1)), bot: None, is_self: None };
+            session.cache_peer(peer).now_or_never().unwrap().unwrap();
+        }
+        let peers = session.snapshot().peers;
+        assert_eq!((peers.len(), peers[0].id), (MOST_PEERS, 102));
+    }
+}

@@ -1,0 +1,445 @@
+//! The account's connection, trap by trap of `mtproto.md` section 5, over the wire to a real data centre.
+//!
+//! Where the traps not named here are tested: in-flight calls and no retries in `sign_in.rs`; 9 (session futures never wait) beside `telegram/session.rs`; 10 (our own snapshot) beside
+//! `domain/account.rs`; 12 (no programs started) and 11 (no retry policy) in `architecture.rs`; 13 and 14 concern
+//! grammers' high-level client, which we do not use.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use telegram_connector::domain::account::{Mode, TelegramSession, UnsavedSession};
+use telegram_connector::domain::ids::Ids;
+use telegram_connector::domain::login::{LoginCode, PendingSignIn, Phone, SignInStep};
+use telegram_connector::domain::seal::Sealer;
+use telegram_connector::lifecycle::{Tasks, os_seed};
+use telegram_connector::telegram::{
+    AccountEvent, AccountState, CodeRequest, EventSink, Gateway, Submission, TelegramError,
+};
+use telegram_connector::vault::Vault;
+
+use crate::support::{ALICE, Options, World, eventually};
+
+/// A gateway of its own, as another host would have one, with what it has seen.
+struct Host {
+    gateway: Gateway,
+    seen: Arc<Mutex<Vec<String>>>,
+    tasks: Tasks,
+}
+
+impl Host {
+    async fn open(world: &World, folder: &Path, unsaved: Option<TelegramSession>) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = {
+            let seen = Arc::clone(&seen);
+            Arc::new(move |event| {
+                let AccountEvent::Message { text, .. } = event;
+                seen.lock().unwrap().push(text);
+            })
+        };
+        Self::with_sink(world, folder, unsaved, sink, seen).await
+    }
+
+    async fn with_sink(
+        world: &World,
+        folder: &Path,
+        unsaved: Option<TelegramSession>,
+        sink: EventSink,
+        seen: Arc<Mutex<Vec<String>>>,
+    ) -> Self {
+        let ids = Ids::from_seed(os_seed().unwrap());
+        let vault =
+            Vault::folder(folder, "account.session", Mode::Sandbox, Sealer::new(&[7; 32], ids.clone()));
+        let tasks = Tasks::new();
+        let unsaved = unsaved.map(|session| UnsavedSession { session, replaces: None });
+        let gateway =
+            Gateway::open(world.telegram(), vault, unsaved, ids, tasks.clone(), sink).await.unwrap();
+        Self { gateway, seen, tasks }
+    }
+
+    /// Signs Alice in.
+    async fn sign_in(&self, world: &World) {
+        let phone = Phone::parse(ALICE).unwrap();
+        let request = self.gateway.request_code(&phone).await.unwrap();
+        let CodeRequest::Sent { phone_code_hash, delivery, session } = request else { panic!("{request:?}") };
+        let sent_at = telegram_connector::domain::clock::Timestamp::from_millis(0);
+        let step = SignInStep::CodeSent { phone_code_hash, delivery, sent_at };
+        let code = LoginCode::parse(&world.code(ALICE).await).unwrap();
+        let submission =
+            self.gateway.submit_code(&PendingSignIn { phone, step, session }, &code).await.unwrap();
+        assert!(matches!(submission, Submission::SignedIn(_)), "{submission:?}");
+        self.is(world, "ok").await;
+    }
+
+    async fn is(&self, _: &World, condition: &str) {
+        eventually(condition, || async { self.gateway.condition() == condition }).await;
+    }
+
+    fn seen(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    async fn sees(&self, count: usize) {
+        eventually("messages arrive", || async { self.seen() >= count }).await;
+        assert_eq!(self.seen(), count);
+    }
+
+    async fn close(self) {
+        self.tasks.stop();
+        self.gateway.close().await;
+        assert!(self.tasks.finish(Duration::from_secs(5)).await);
+    }
+}
+
+/// Sends Alice `count` messages: each request for a code brings one from 777000 to where she is signed in.
+async fn send_messages(world: &World, count: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let other = Host::open(world, folder.path(), None).await;
+    let phone = Phone::parse(ALICE).unwrap();
+    for sent in 0..count {
+        if sent % 10 == 0 {
+            world.clock.advance(Duration::from_secs(3_600)); // or Telegram would call it a flood
+        }
+        other.gateway.request_code(&phone).await.unwrap();
+    }
+    other.close().await;
+}
+
+async fn quick_world() -> World {
+    let options = Options {
+        call_limit: Duration::from_millis(800),
+        watchdog_interval: Duration::from_millis(100),
+        ..Options::default()
+    };
+    World::without_service(options).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traps_1_and_2_messages_arrive_after_sign_in_and_after_a_cut() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    send_messages(&world, 1).await;
+    host.sees(1).await;
+    world.fault(json!({ "disconnect": "now" })).await;
+    send_messages(&world, 3).await;
+    host.sees(4).await;
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_centre_that_was_down_loses_nothing() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    let before = host.gateway.session().unwrap();
+    host.close().await;
+    send_messages(&world, 5).await;
+
+    world.fault(json!({ "refuse_connections": true })).await;
+    let host = Host::open(&world, folder.path(), None).await;
+    host.is(&world, "reconnecting").await;
+    assert_eq!(host.seen(), 0);
+    world.heal().await;
+    host.sees(5).await;
+    assert_eq!(host.gateway.session().unwrap().home_key(), before.home_key());
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trap_3_a_crash_in_the_middle_of_a_difference_repeats_and_never_loses() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    let gone = host.gateway.session().unwrap();
+    host.close().await;
+    send_messages(&world, 5).await;
+
+    // The session as it is while the first of the five is being handled: what a crash there would leave.
+    let at_the_crash = Arc::new(Mutex::new(None));
+    let gateway: Arc<Mutex<Option<Gateway>>> = Arc::default();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = {
+        let (at_the_crash, gateway, seen) =
+            (Arc::clone(&at_the_crash), Arc::clone(&gateway), Arc::clone(&seen));
+        Arc::new(move |event| {
+            let AccountEvent::Message { text, .. } = event;
+            while gateway.lock().unwrap().is_none() {
+                std::thread::yield_now();
+            }
+            let session = gateway.lock().unwrap().as_ref().unwrap().session().unwrap();
+            at_the_crash.lock().unwrap().get_or_insert(session);
+            seen.lock().unwrap().push(text);
+        })
+    };
+    let host = Host::with_sink(&world, folder.path(), None, sink, seen).await;
+    *gateway.lock().unwrap() = Some(host.gateway.clone());
+    host.sees(5).await;
+    *gateway.lock().unwrap() = None;
+    host.close().await;
+
+    let left = at_the_crash.lock().unwrap().take().unwrap();
+    assert_eq!(left.updates.pts, gone.updates.pts, "the position moves only after the whole batch");
+    let next = Host::open(&world, tempfile::tempdir().unwrap().path(), Some(left)).await;
+    next.sees(5).await;
+    next.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trap_3_a_difference_in_slices_arrives_whole_and_in_order() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    host.close().await;
+    send_messages(&world, 7).await;
+    world.fault(json!({ "difference_slice": 2 })).await;
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sees(7).await;
+    let seen = host.seen.lock().unwrap().clone();
+    let sent = world.sandbox.get(&format!("/api/accounts/{ALICE}/messages")).await.json();
+    let sent: Vec<String> =
+        sent.as_array().unwrap().iter().map(|message| message["text"].as_str().unwrap().to_owned()).collect();
+    assert!(sent.ends_with(&seen), "{seen:?} is not the end of {sent:?}");
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trap_4_dropped_pushes_are_noticed_and_fetched() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    world.fault(json!({ "drop_pushes": 3 })).await;
+    send_messages(&world, 4).await;
+    host.sees(4).await;
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn trap_4_a_reader_held_up_by_a_burst_loses_nothing() {
+    // A watchdog in a hurry would take a reader that is held up for one that has died.
+    let world = World::without_service(Options::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Arc::new(std::sync::RwLock::new(()));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = {
+        let (gate, seen) = (Arc::clone(&gate), Arc::clone(&seen));
+        Arc::new(move |event| {
+            let AccountEvent::Message { text, .. } = event;
+            // Tells tokio, which would otherwise leave what this worker was to do next undone.
+            tokio::task::block_in_place(|| drop(gate.read().unwrap()));
+            seen.lock().unwrap().push(text);
+        })
+    };
+    let host = Host::with_sink(&world, folder.path(), None, sink, seen).await;
+    host.sign_in(&world).await;
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let holder = std::thread::spawn({
+        let gate = Arc::clone(&gate);
+        move || {
+            let held = gate.write().unwrap();
+            assert!(told.recv().is_err(), "it only hangs up");
+            drop(held);
+        }
+    });
+    send_messages(&world, 150).await;
+    drop(tell);
+    holder.join().unwrap();
+    host.sees(150).await;
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trap_5_a_data_centre_that_is_silent_from_the_start_blocks_nothing_for_ever() {
+    let world = quick_world().await;
+    world.fault(json!({ "silent": true })).await;
+    let host = Host::open(&world, tempfile::tempdir().unwrap().path(), None).await;
+    let phone = Phone::parse(ALICE).unwrap();
+    let begun = std::time::Instant::now();
+    let refused = host.gateway.request_code(&phone).await.unwrap_err();
+    assert!(matches!(refused, TelegramError::Unreachable(_)), "{refused}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "its limit is 0.8 s, dialling included");
+    world.heal().await;
+    host.sign_in(&world).await;
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_comes_up_and_fails_again_is_not_rebuilt_in_a_hurry() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    host.close().await;
+    world.fault(json!({ "method": "updates.getDifference", "error": "INTERNAL" })).await;
+    let host = Host::open(&world, folder.path(), None).await;
+    let built = || async { world.calls("help.getConfig").await };
+    let before = built().await;
+    eventually("several attempts", || async { built().await >= before + 4 }).await;
+    let (begun, from) = (std::time::Instant::now(), built().await);
+    eventually("more attempts", || async { built().await >= from + 4 }).await;
+    // Back-off grows to 200 ms in tests: four more take at least three pauses.
+    assert!(begun.elapsed() > Duration::from_millis(300), "{:?}", begun.elapsed());
+    world.heal().await;
+    host.is(&world, "ok").await;
+    send_messages(&world, 1).await;
+    host.sees(1).await;
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_that_never_comes_is_noticed_although_everything_else_is_answered() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    // A push is lost, and the difference that should fill the gap is answered only after an hour.
+    world.fault(json!({ "method": "updates.getDifference", "delay_ms": 3_600_000 })).await;
+    world.fault(json!({ "drop_pushes": 1 })).await;
+    send_messages(&world, 2).await;
+    host.is(&world, "reconnecting").await;
+    world.heal().await;
+    host.sees(2).await;
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traps_5_and_6_a_connection_that_falls_silent_is_noticed_and_replaced() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    world.fault(json!({ "silent": true })).await;
+    host.is(&world, "reconnecting").await;
+    world.heal().await;
+    host.is(&world, "ok").await;
+    send_messages(&world, 1).await;
+    host.sees(1).await;
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trap_7_a_panic_in_the_network_task_is_survived() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    let configs = world.calls("help.getConfig").await;
+    world.fault(json!({ "wrong_session_id": true })).await;
+    // The next answer makes grammers panic; the account is back on another connection.
+    eventually("a new connection", || async { world.calls("help.getConfig").await > configs }).await;
+    host.is(&world, "ok").await;
+    send_messages(&world, 1).await;
+    host.sees(1).await;
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trap_8_a_key_that_telegram_forgot_is_not_replaced() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    let key = host.gateway.session().unwrap().home_key().unwrap().clone();
+    world.fault(json!({ "forget_key": ALICE })).await;
+    world.fault(json!({ "disconnect": "now" })).await;
+    host.is(&world, "signed_out").await;
+    let AccountState::SignedOut(Some(reason)) = host.gateway.state() else {
+        panic!("{:?}", host.gateway.state())
+    };
+    assert!(reason.contains("AUTH_KEY"), "{reason}");
+    assert_eq!(host.gateway.session().unwrap().home_key(), Some(&key));
+    host.close().await;
+    // Nor at the next start: the vault still holds the old key.
+    let host = Host::open(&world, folder.path(), None).await;
+    assert_eq!(host.gateway.session().unwrap().home_key(), Some(&key));
+    host.is(&world, "signed_out").await;
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_reaches_the_vault_by_itself() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    let vault = Vault::folder(
+        folder.path(),
+        "account.session",
+        Mode::Sandbox,
+        Sealer::new(&[7; 32], Ids::from_seed([1; 32])),
+    );
+    let pts = || async { vault.load().await.unwrap().unwrap().updates.pts };
+    let before = pts().await;
+    send_messages(&world, 2).await;
+    eventually("the new position is saved", || async { pts().await == before + 2 }).await;
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_on_the_watchdogs_call_leaves_a_healthy_connection_alone() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    let built = world.calls("help.getConfig").await;
+    world.fault(json!({ "method": "updates.getState", "error": "FLOOD_WAIT_600" })).await;
+    let asked = world.calls("updates.getState").await;
+    eventually("the watchdog meets it twice", || async {
+        world.calls("updates.getState").await >= asked + 2
+    })
+    .await;
+    assert_eq!((host.gateway.condition(), world.calls("help.getConfig").await), ("ok", built));
+    send_messages(&world, 1).await;
+    host.sees(1).await;
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_used_from_two_hosts_is_destroyed_and_told() {
+    let mut world =
+        World::with(Options { watchdog_interval: Duration::from_millis(100), ..Options::default() }).await;
+    world.signed_in_as(ALICE).await;
+    eventually("connected", || async { world.service.get("/readyz").await.json()["telegram"] == "ok" }).await;
+    // Another process, another "host", with a copy of everything.
+    let copy = tempfile::tempdir().unwrap();
+    let (data, sessions) = (copy.path().join("data"), copy.path().join("sessions"));
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::create_dir_all(&sessions).unwrap();
+    let key = world.folder.path().join("data/master.key");
+    std::fs::copy(key, data.join("master.key")).unwrap();
+    std::fs::copy(world.session_folder().join("account.session"), sessions.join("account.session")).unwrap();
+    let (sandbox, store) =
+        (format!("--sandbox={}", world.sandbox.url()), format!("file:{}", sessions.display()));
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap(), &sandbox];
+    let thief = crate::support::Process::start(&[&arguments[..], &["--session-store", &store]].concat(), &[]);
+    eventually("both are out", || async {
+        let theirs = thief.client.get("/sign_in").await.json();
+        world.state().await == "signed_out" && theirs["state"] == "signed_out"
+    })
+    .await;
+    let reason = world.view().await["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("AUTH_KEY"), "{reason}");
+    drop(thief);
+    world.stop().await;
+    world.end().await;
+}

@@ -1,0 +1,162 @@
+//! The rules of ARCHITECTURE.md, as tests: who may import whom, which library is named where, how long a file may be.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Module, and the modules of ours that it may import.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("store", &["domain", "lifecycle"]),
+    ("vault", &["domain", "lifecycle"]),
+    ("telegram", &["domain", "vault", "lifecycle"]),
+    ("flows", &["domain", "store", "telegram", "lifecycle"]),
+    // Error types of the layers below become statuses in `http/error.rs` and nowhere else.
+    ("http", &["domain", "flows", "lifecycle", "telemetry"]),
+    ("sandbox", &["domain", "lifecycle"]),
+    ("config", &["domain"]),
+    ("master_key", &["domain"]),
+    ("doctor", &["app", "domain", "master_key", "store", "telegram"]),
+    ("lifecycle", &["domain"]),
+    ("telemetry", &["domain"]),
+    (
+        "app",
+        &[
+            "config",
+            "telemetry",
+            "master_key",
+            "domain",
+            "flows",
+            "http",
+            "lifecycle",
+            "store",
+            "telegram",
+            "vault",
+        ],
+    ),
+];
+
+/// Exceptions, file by file.
+const ALSO: &[(&str, &str)] = &[("http/error.rs", "telegram")];
+
+/// A library (as it is written in paths) and where it may be named.
+const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
+    ("grammers_", &["telegram/", "sandbox/"]),
+    ("poem", &["http/", "app.rs", "sandbox/console", "telemetry.rs"]),
+    ("sled::", &["store/sled.rs"]),
+    ("chacha20poly1305", &["domain/seal.rs"]),
+    ("reqwest", &["main.rs", "telemetry.rs"]),
+    ("aws_", &["vault/", "telemetry.rs"]),
+    ("std::env::", &["config.rs", "main.rs", "telegram/connection.rs"]),
+    ("SystemTime::now", &["lifecycle.rs"]),
+    ("getrandom", &["lifecycle.rs"]),
+    // Both start programs or retry behind our back (mtproto.md section 5, traps 11 and 12).
+    ("ConnectionParams::default", &[]),
+    ("SenderPool::new", &[]),
+    ("AutoSleep", &[]),
+];
+
+/// Lines of a file without its tests.
+const LONGEST_FILE: usize = 400;
+const MAY_BE_LONGER: &[(&str, usize)] = &[];
+
+/// Every source file below `src` with its text, tests cut off.
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, root: &Path, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, root, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                let is_test = name.contains("tests/") || name.ends_with("tests.rs");
+                let text = std::fs::read_to_string(&path).unwrap();
+                let marks = [
+                    "#[cfg(test)]
+mod tests {",
+                    "#[cfg(test)]
+pub(crate) mod tests {",
+                ];
+                let end = marks.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+                let code = text[..end].to_owned();
+                if !is_test {
+                    found.push((name, code));
+                }
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &root, &mut found);
+    assert!(found.len() > 20, "where are the sources?");
+    found
+}
+
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(n, line)| (n + 1, line))
+}
+
+#[test]
+fn modules_import_only_what_they_may() {
+    let rule: BTreeMap<_, _> = MAY_IMPORT.iter().copied().collect();
+    let mut broken = Vec::new();
+    for (file, text) in sources() {
+        let module = file.split(['/', '.']).next().unwrap();
+        let Some(allowed) = rule.get(module) else { continue };
+        for (n, line) in code_lines(&text) {
+            if line.contains("crate::{") {
+                broken.push(format!("src/{file}:{n}: one `use crate::x` per line"));
+            }
+            for target in line.split("crate::").skip(1) {
+                let name: String = target.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let exception = ALSO.contains(&(file.as_str(), name.as_str()));
+                if !name.is_empty() && name != module && !allowed.contains(&name.as_str()) && !exception {
+                    broken.push(format!("src/{file}:{n} imports {name}"));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn libraries_are_named_only_where_they_live() {
+    let mut broken = Vec::new();
+    for (file, text) in sources() {
+        for (library, places) in NAMED_ONLY_IN {
+            if places.iter().any(|place| file.starts_with(place)) {
+                continue;
+            }
+            let uses = |line: &str| {
+                line.match_indices(library).any(|(at, _)| {
+                    !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '"' || c == ':')
+                        && !line[..at].contains('"')
+                })
+            };
+            broken.extend(
+                code_lines(&text)
+                    .filter(|(_, line)| uses(line))
+                    .map(|(n, _)| format!("src/{file}:{n} names {library}")),
+            );
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn files_stay_short_and_say_what_they_are() {
+    let longer: BTreeMap<_, _> = MAY_BE_LONGER.iter().copied().collect();
+    let mut broken = Vec::new();
+    for (file, text) in sources() {
+        let (lines, limit) = (text.lines().count(), *longer.get(file.as_str()).unwrap_or(&LONGEST_FILE));
+        if lines > limit {
+            broken.push(format!("src/{file}: {lines} lines, {limit} allowed"));
+        }
+        if !text.starts_with("//!") {
+            broken.push(format!("src/{file} does not say what lives there"));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}

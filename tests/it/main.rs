@@ -1,0 +1,22 @@
+//! What a client sees, end to end: every test starts the real service and a sandbox Telegram on free ports.
+#![cfg(test)]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::format_collect,
+    reason = "a test that meets the unexpected has failed; helpers outside #[test] functions too"
+)]
+
+mod support;
+
+mod account;
+mod architecture;
+mod doctor;
+mod guard;
+mod proxy;
+mod restart;
+mod sandbox_alone;
+mod secrets;
+mod session_move;
+mod session_store;
+mod sign_in;
+mod surface;

@@ -1,0 +1,11 @@
+//! A world for a test: a sandbox Telegram, the service joined to it, and somebody who calls both over HTTP.
+
+mod client;
+mod process;
+mod s3;
+mod world;
+
+pub(crate) use self::client::{Answer, Client};
+pub(crate) use self::process::{Process, files_with, run};
+pub(crate) use self::s3::{ACCESS_KEY, BUCKET, Conditions, Fault, MASTER_KEY, S3Server, SECRET_KEY};
+pub(crate) use self::world::{ALICE, BOB, CAROL, Options, PASSWORD, World, eventually};

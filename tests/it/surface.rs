@@ -1,0 +1,95 @@
+//! What surrounds the endpoints: probes, documents, the shape of every error.
+
+use serde_json::{Value, json};
+
+use crate::support::{ALICE, Options, World};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_tell_how_each_part_is() {
+    let world = World::new().await;
+    assert_eq!(world.service.get("/healthz").await.json(), json!({ "ok": true }));
+    let ready = world.service.get("/readyz").await;
+    assert_eq!(ready.status, 200);
+    let parts = json!({ "store": "ok", "session_store": "ok", "telegram": "signed_out", "bot": "none" });
+    assert_eq!(ready.json(), parts);
+    world.signed_in_as(ALICE).await;
+    crate::support::eventually("connected", || async {
+        world.service.get("/readyz").await.json()["telegram"] == "ok"
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_count_what_happens_and_are_the_operators() {
+    let world = World::new().await;
+    world.fail("auth.sendCode", "FLOOD_WAIT_9").await;
+    assert_eq!(world.sign_in(json!({ "phone": ALICE })).await.status, 429);
+    world.request_code(ALICE).await;
+    let foreign = world.service.send("GET", "/metrics", &[("origin", "https://evil.example")], None).await;
+    assert_eq!(foreign.refusal(), (401, "UNAUTHORIZED".into()));
+    let text = world.service.get("/metrics").await.body;
+    for line in [
+        "connector_http_requests_total{method=\"POST\",route=\"/sign_in\",status=\"206\"}",
+        "connector_telegram_calls_total{method=\"auth.sendCode\",outcome=\"flood\"}",
+        "connector_flood_waits_total{method=\"auth.sendCode\"}",
+        "connector_telegram_call_seconds_bucket",
+        "connector_store_seconds_count",
+        "connector_session_store_seconds_count",
+        "connector_account_state{state=\"signed_out\"}",
+        "connector_sign_in_pending",
+        "connector_store_up 1",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    assert!(!text.contains("0100001"), "no phone number");
+    world.service.send("INVENTED", "/nowhere-at-all", &[], None).await;
+    let text = world.service.get("/metrics").await.body;
+    assert!(!text.contains("INVENTED") && !text.contains("nowhere-at-all"), "labels are closed sets");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ops_listener_has_probes_and_metrics_and_nothing_else() {
+    let options = Options { admin_token: Some("token"), loopback: false, ..Options::default() };
+    let world = World::with(options).await;
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(world.ops.get(path).await.status, 200, "{path}");
+    }
+    assert_eq!(world.service.get("/metrics").await.status, 401);
+    for path in ["/sign_in", "/docs", "/openapi.json", "/", "/llms.txt"] {
+        assert_eq!(world.ops.get(path).await.refusal(), (404, "NOT_FOUND".into()), "{path}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_error_is_json_with_a_code() {
+    let world = World::new().await;
+    assert_eq!(world.service.get("/nowhere").await.refusal(), (404, "NOT_FOUND".into()));
+    let put = world.service.send("PUT", "/sign_in", &[], None).await;
+    assert_eq!(put.refusal(), (405, "METHOD_NOT_ALLOWED".into()));
+    let large = format!("{{\"phone\":\"{}\"}}", "1".repeat(70_000));
+    let headers = [("content-type", "application/json")];
+    let answer = world.service.send("POST", "/sign_in", &headers, Some(&large)).await;
+    assert_eq!(answer.refusal(), (413, "BODY_TOO_LARGE".into()));
+    assert!(answer.headers.contains_key("x-request-id"));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_are_served_and_current() {
+    let world = World::new().await;
+    let served: Value = world.service.get("/openapi.json").await.json();
+    let kept: Value = serde_json::from_str(include_str!("../../openapi/telegram-connector.json")).unwrap();
+    assert_eq!(served, kept, "run: cargo run -- openapi > openapi/telegram-connector.json");
+    for (status, code) in [("200", "post"), ("206", "post"), ("410", "post"), ("429", "post"), ("503", "get")]
+    {
+        assert!(kept["paths"]["/sign_in"][code]["responses"][status].is_object(), "{status} {code}");
+    }
+    let docs = world.service.get("/docs").await;
+    assert!(docs.body.contains("SwaggerUIBundle") && docs.body.contains("/sign_in"));
+    assert!(world.service.get("/").await.body.contains("/docs"));
+    assert!(world.service.get("/llms.txt").await.body.contains("/sign_in"));
+    world.end().await;
+}
