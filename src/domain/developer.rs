@@ -104,9 +104,8 @@ impl KeptPassword {
 
     /// Whether this is the password. As expensive as hashing it.
     pub fn is(&self, password: &Secret<String>) -> bool {
-        PasswordHash::new(&self.0).is_ok_and(|hash| {
-            Argon2::default().verify_password(password.reveal().as_bytes(), &hash).is_ok()
-        })
+        PasswordHash::new(&self.0)
+            .is_ok_and(|hash| Argon2::default().verify_password(password.reveal().as_bytes(), &hash).is_ok())
     }
 }
 
@@ -188,7 +187,9 @@ mod tests {
     #[test]
     fn an_address_has_one_spelling() {
         assert_eq!(Email::parse(" Demo@Example.COM ").unwrap().as_str(), "demo@example.com");
-        for bad in ["", "demo", "@example.com", "a@b", "a b@example.com", "a@@example.com", "a@.com", "a@example."] {
+        for bad in
+            ["", "demo", "@example.com", "a@b", "a b@example.com", "a@@example.com", "a@.com", "a@example."]
+        {
             assert_eq!(Email::parse(bad).err(), Some(BadEmail), "{bad}");
         }
     }

@@ -94,7 +94,9 @@ impl Errand {
     /// The sign-in it is about.
     pub const fn session(&self) -> Option<&SessionId> {
         match &self.task {
-            Task::Prompt { session } | Task::AskContact { session } | Task::Outcome { session } => Some(session),
+            Task::Prompt { session } | Task::AskContact { session } | Task::Outcome { session } => {
+                Some(session)
+            }
             Task::Reply { .. } => None,
         }
     }

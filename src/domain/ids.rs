@@ -91,12 +91,17 @@ pub mod revealed {
     use super::Secret;
 
     /// Writes the value itself.
-    pub fn serialize<T: Serialize, S: Serializer>(secret: &Secret<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<T: Serialize, S: Serializer>(
+        secret: &Secret<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         secret.reveal().serialize(serializer)
     }
 
     /// Reads the value itself.
-    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Secret<T>, D::Error> {
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Secret<T>, D::Error> {
         T::deserialize(deserializer).map(Secret::new)
     }
 }

@@ -29,7 +29,8 @@ impl Language {
         for range in header.split(',').take(32) {
             let mut parts = range.split(';');
             let Some(language) = parts.next().and_then(|tag| Self::from_code(tag.trim())) else { continue };
-            let weight = parts.find_map(|part| part.trim().strip_prefix("q=")?.parse().ok()).unwrap_or(1.0_f32);
+            let weight =
+                parts.find_map(|part| part.trim().strip_prefix("q=")?.parse().ok()).unwrap_or(1.0_f32);
             if weight > 0.0 && best.is_none_or(|(heaviest, _)| weight > heaviest) {
                 best = Some((weight, language));
             }

@@ -179,7 +179,9 @@ impl Project {
     /// Whether pages of `origin` may call; requests without an `Origin` may.
     pub fn allows_origin(&self, origin: Option<&str>) -> bool {
         let allowed = &self.settings.allowed_origins;
-        origin.is_none_or(|origin| allowed.is_empty() || allowed.iter().any(|one| one.eq_ignore_ascii_case(origin)))
+        origin.is_none_or(|origin| {
+            allowed.is_empty() || allowed.iter().any(|one| one.eq_ignore_ascii_case(origin))
+        })
     }
 }
 

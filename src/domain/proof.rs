@@ -100,6 +100,16 @@ pub fn verify(proof: &str, project: &Project, now: Timestamp) -> Result<Claims, 
     Ok(claims)
 }
 
+/// Whether a token says that it is for another project. Nothing is proven by that: it only tells a stray proof from a
+/// forged one.
+pub fn names_other_project(proof: &str, project: &Project) -> bool {
+    use base64::Engine as _;
+    let claims = proof.split('.').nth(1);
+    let claims = claims.and_then(|part| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
+    claims.is_some_and(|claims| claims.project_id != project.id.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,7 +170,10 @@ mod tests {
     #[test]
     fn a_proof_ends_at_exp_without_leeway() {
         let proof = sign(&claims(), &project().secret).unwrap();
-        assert_eq!(verify(&proof, &project(), Timestamp::from_millis(1_700_000_320_000)), Err(BadProof::Expired));
+        assert_eq!(
+            verify(&proof, &project(), Timestamp::from_millis(1_700_000_320_000)),
+            Err(BadProof::Expired)
+        );
     }
 
     #[test]

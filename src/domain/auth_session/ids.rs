@@ -158,7 +158,8 @@ mod tests {
         for typed in ["K7QM-3X0A", " k7qm 3xoa ", "K7QM–3XOA", "k7QM3x0A"] {
             assert_eq!(TypedCode::parse(typed).as_ref(), Some(&code), "{typed}");
         }
-        for other in ["", "K7QM", "K7QM-3X0", "K7QM-3X0AB", "hello-you", "K7-QM3X0A", "K7QM-3X0U", "приветик"] {
+        for other in ["", "K7QM", "K7QM-3X0", "K7QM-3X0AB", "hello-you", "K7-QM3X0A", "K7QM-3X0U", "приветик"]
+        {
             assert_eq!(TypedCode::parse(other), None, "{other}");
         }
     }

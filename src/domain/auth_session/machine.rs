@@ -114,6 +114,9 @@ pub enum Refused {
     /// Nobody asked for a phone number, or not for theirs.
     #[error("no phone number was asked for")]
     NoContactAsked,
+    /// The link of another of our accounts.
+    #[error("the link belongs to another account of this service")]
+    OtherAccount,
     /// The same event was seen before, or its time has not come.
     #[error("nothing to do")]
     Unchanged,
@@ -188,6 +191,9 @@ impl AuthSession {
             // Telegram told it twice.
             return Err(Refused::Unchanged);
         }
+        if via != self.via {
+            return Err(Refused::OtherAccount);
+        }
         self.undecided(now)?;
         if let Some(opening) = &self.opening {
             return Err(if mine(opening) { Refused::AlreadyOpen } else { Refused::NotYours });
@@ -200,7 +206,7 @@ impl AuthSession {
             language,
             prompt: None,
             awaits_contact: false,
-            answered_by: None,
+            answered_by: Vec::new(),
         });
         next.note(Happening::Opened, now);
         let prompt = next.errand(Task::Prompt { session: self.id.clone() }, b"prompt", now, self.expires_at);
@@ -223,7 +229,6 @@ impl AuthSession {
                 return Err(Refused::Unchanged);
             }
             opening.awaits_contact = true;
-            opening.answered_by = None;
             next.note(Happening::ContactAsked, now);
             let ask = Task::AskContact { session: self.id.clone() };
             let ask = next.errand(ask, b"contact", now, self.expires_at);
@@ -250,7 +255,9 @@ impl AuthSession {
         let mut next = self.clone();
         let known = self.timeline.iter().any(|milestone| milestone.what == Happening::PromptSent);
         match next.opening.as_mut() {
-            Some(opening) if opening.prompt.is_none() && (message.is_some() || !known) => opening.prompt = message,
+            Some(opening) if opening.prompt.is_none() && (message.is_some() || !known) => {
+                opening.prompt = message;
+            }
             Some(_) | None => return Err(Refused::Unchanged),
         }
         if !known {
@@ -284,7 +291,7 @@ impl AuthSession {
         if answer.tapped {
             opening.prompt = Some(answer.message);
         } else {
-            opening.answered_by = Some(answer.message);
+            opening.answered_by.push(answer.message);
         }
         Ok(next)
     }

@@ -24,6 +24,7 @@ fn at(seconds: u64) -> Timestamp {
 fn session(wants_phone: bool, match_code: Option<MatchCode>) -> AuthSession {
     let request = Request {
         project: ProjectId::parse("proj_demo").unwrap(),
+        via: BOT,
         nonce: None,
         origin: Origin::default(),
         language: None,
@@ -73,6 +74,9 @@ fn the_first_to_open_owns_it_and_is_asked_once() {
     assert_eq!(opened.apply(&open(MALLORY, 12), at(2)), Err(Refused::NotYours));
     assert_eq!(opened.apply(&yes(MALLORY), at(2)), Err(Refused::NotYours));
     assert_eq!(opened.apply(&Event::Cancel(tap(MALLORY)), at(2)), Err(Refused::NotYours));
+    let Event::Open { person, message, language, .. } = open(ALICE, 10) else { unreachable!() };
+    let elsewhere = Event::Open { person, via: Via { account: 501, bot: true }, message, language };
+    assert_eq!(session(false, None).apply(&elsewhere, at(1)), Err(Refused::OtherAccount));
     let by_another_account = Answer { via: Via { account: 501, bot: true }, ..tap(ALICE) };
     assert_eq!(opened.apply(&Event::Cancel(by_another_account), at(2)), Err(Refused::NotYours));
 }
@@ -105,7 +109,7 @@ fn yes_confirms_and_no_cancels_and_neither_can_be_taken_back() {
 
     let cancelled = done(&opened(), &Event::Cancel(words(ALICE)), at(3));
     assert_eq!(cancelled.status(at(3)), Status::Cancelled);
-    assert_eq!(cancelled.opening.as_ref().unwrap().answered_by, Some(30));
+    assert_eq!(cancelled.opening.as_ref().unwrap().answered_by, [30]);
     assert_eq!(cancelled.apply(&yes(ALICE), at(4)), Err(Refused::Cancelled));
 }
 

@@ -3,6 +3,7 @@
 
 mod ids;
 mod machine;
+mod origin;
 
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ pub struct MatchCode {
 pub struct Request {
     /// Which project.
     pub project: ProjectId,
+    /// The account that the link leads to.
+    pub via: Via,
     /// Comes back in the proof.
     pub nonce: Option<String>,
     /// Where the request came from.
@@ -104,6 +107,8 @@ pub struct AuthSession {
     token: Secret<SessionToken>,
     /// The project it signs in to.
     pub project: ProjectId,
+    /// The account that its link leads to.
+    pub via: Via,
     /// Who may watch its status without the token: the second half of the stream's path.
     pub watch: String,
     /// When it was created.
@@ -143,8 +148,8 @@ pub struct Opening {
     pub prompt: Option<i32>,
     /// Confirmed, but the phone number is still missing.
     pub awaits_contact: bool,
-    /// The message that answered in words, where none was tapped.
-    pub answered_by: Option<i32>,
+    /// The messages that answered in words.
+    pub answered_by: Vec<i32>,
 }
 
 /// What came of a session.
@@ -268,6 +273,7 @@ impl AuthSession {
             token: Secret::new(token),
             watch,
             project: request.project,
+            via: request.via,
             created_at: now,
             expires_at: now.plus(LIFETIME),
             nonce: request.nonce,
@@ -300,14 +306,6 @@ impl AuthSession {
         }
     }
 
-    /// When the answer to a poll changes by itself, if it does.
-    pub const fn next_change(&self) -> Option<Timestamp> {
-        match &self.state {
-            State::Pending => Some(self.expires_at),
-            State::Confirmed { .. } | State::Cancelled { .. } | State::Expired { .. } | State::Used { .. } => None,
-        }
-    }
-
     /// When the person said yes.
     pub const fn confirmed_at(&self) -> Option<Timestamp> {
         match &self.state {
@@ -323,6 +321,11 @@ impl AuthSession {
             State::Confirmed { phone, .. } | State::Used { phone, .. } => phone.as_deref(),
             State::Pending | State::Cancelled { .. } | State::Expired { .. } => None,
         }
+    }
+
+    /// Whether the app has read the confirmation.
+    pub fn was_read(&self) -> bool {
+        self.timeline.iter().any(|milestone| milestone.what == Happening::FirstRead)
     }
 
     /// Whether a prompt of it is waiting for an answer at `now`.
