@@ -135,6 +135,14 @@ impl Account {
         &self,
         request: &R,
     ) -> Result<R::Return, TelegramError> {
+        self.invoke_once(request).await.map_err(|error| match self.signed_out() {
+            // Another call has learnt it, and with the connection went what was under way.
+            Some(name) if error.is_unreachable() => TelegramError::SignedOut(name),
+            _ => error,
+        })
+    }
+
+    async fn invoke_once<R: tl::RemoteCall + Sync>(&self, request: &R) -> Result<R::Return, TelegramError> {
         let limit = self.0.settings.call_limit;
         let begun = Instant::now();
         let connection = tokio::time::timeout(limit, self.connection())
