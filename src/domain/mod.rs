@@ -2,6 +2,7 @@
 //! Nothing here opens a socket, reads a file, spawns a task, or asks the system for the time or for randomness.
 
 pub mod account;
+pub mod bot_token;
 pub mod clock;
 pub mod ids;
 pub mod login;
