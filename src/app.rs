@@ -32,6 +32,7 @@ use crate::store::Store;
 use crate::store::StoreError;
 use crate::telegram;
 use crate::telegram::AccountEvent;
+use crate::telegram::EventSink;
 use crate::telegram::Gateway;
 use crate::telemetry;
 use crate::vault::Vault;
@@ -149,9 +150,9 @@ impl App {
 
         let vault = settings.vault(sealer).await;
         let unsaved = store.unsaved_session().await?;
-        let events = Arc::new(|event| {
-            let AccountEvent::Message { outgoing, .. } = event;
-            tracing::debug!(outgoing, "a message in the account");
+        let events: EventSink = Arc::new(|_, events: Vec<AccountEvent>| {
+            tracing::debug!(events = events.len(), "something happened in an account");
+            Box::pin(std::future::ready(true))
         });
         let gateway =
             Gateway::open(settings.telegram, vault, unsaved, ids.clone(), tasks.clone(), events).await?;

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod auth_session;
+pub mod bot_token;
 pub mod clock;
 pub mod developer;
 pub mod errand;

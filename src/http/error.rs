@@ -199,6 +199,11 @@ impl From<TelegramError> for ApiError {
             | TelegramError::StartOver
             | TelegramError::Migrate(_)
             | TelegramError::SignedOut(_)
+            | TelegramError::TokenInvalid
+            | TelegramError::PeerUnreachable(_)
+            | TelegramError::MessageGone
+            | TelegramError::QueryExpired
+            | TelegramError::AlreadyDone
             | TelegramError::Unexpected(_) => Self::internal(&error),
         }
     }

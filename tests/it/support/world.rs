@@ -170,6 +170,17 @@ impl World {
         self.service.post("/sign_in", &body).await
     }
 
+    /// As [`World::sign_in`], by a caller who repeats a 503: that a connection was cut is often learnt only when it
+    /// is used, and then the answer is rightly that Telegram could not be reached.
+    pub(crate) async fn sign_in_after_a_cut(&self, body: Value) -> Answer {
+        let answer = self.sign_in(body.clone()).await;
+        if answer.status != 503 {
+            return answer;
+        }
+        assert_eq!(answer.code(), "TELEGRAM_UNREACHABLE", "{answer:?}");
+        self.sign_in(body).await
+    }
+
     /// Step 1, which must succeed.
     pub(crate) async fn request_code(&self, phone: &str) {
         let answer = self.sign_in(json!({ "phone": phone })).await;
