@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use poem::web::Data;
 use poem::web::sse::Event;
 use poem_openapi::param::Path;
@@ -173,10 +174,10 @@ struct StatusNotice {
 }
 
 #[derive(ApiResponse)]
-enum Events<T: Stream<Item = StatusNotice> + Send + 'static> {
+enum Events {
     /// First a `status` event, then `opened` and `status` events as things happen. Ends after a final status.
     #[oai(status = 200)]
-    Stream(EventStream<T>),
+    Stream(EventStream<BoxStream<'static, StatusNotice>>),
 }
 
 pub(super) struct AppsApi;
@@ -227,7 +228,7 @@ impl AppsApi {
         auth: Data<&Auth>,
         /// The last part of the `events_url` that `generate` returned.
         watch_id: Path<String>,
-    ) -> Result<Events<impl Stream<Item = StatusNotice> + Send + 'static>, AppError> {
+    ) -> Result<Events, AppError> {
         let watch = auth.watch(&watch_id.0).await?;
         let mut opened = None;
         let stream = EventStream::new(notices(watch)).keep_alive(KEEP_ALIVE).to_event(move |notice| {
@@ -319,9 +320,10 @@ impl ClientBody {
     }
 }
 
-fn notices(watch: Watch) -> impl Stream<Item = StatusNotice> + Send + 'static {
-    futures_util::stream::unfold(watch, |mut watch| async move {
+fn notices(watch: Watch) -> BoxStream<'static, StatusNotice> {
+    let told = futures_util::stream::unfold(watch, |mut watch| async move {
         let notice = watch.next().await?;
         Some((StatusNotice { status: notice.status.name().to_owned(), opened: notice.opened }, watch))
-    })
+    });
+    told.boxed()
 }
