@@ -38,6 +38,7 @@ pub(crate) struct Options {
     pub(crate) loopback: bool,
     pub(crate) session_folder: Option<PathBuf>,
     pub(crate) proxy: Option<telegram::Proxy>,
+    pub(crate) bot_token: Option<String>,
 }
 
 impl Default for Options {
@@ -49,6 +50,7 @@ impl Default for Options {
             loopback: true,
             session_folder: None,
             proxy: None,
+            bot_token: None,
         }
     }
 }
@@ -112,6 +114,30 @@ impl World {
         }
     }
 
+    /// A new bot of the sandbox: its id and its token.
+    pub(crate) async fn new_bot(&self, username: &str) -> (i64, String) {
+        let bot = self.sandbox.post("/api/bots", &json!({ "username": username, "name": "A bot" })).await;
+        assert_eq!(bot.status, 200, "{bot:?}");
+        let token = bot.json()["token"].as_str().unwrap().to_owned();
+        (token.split(':').next().unwrap().parse().unwrap(), token)
+    }
+
+    /// A sandbox with a bot, and a service whose default bot that is. Also the bot's id.
+    pub(crate) async fn with_bot(options: Options) -> (Self, i64) {
+        let mut world = Self::without_service(options).await;
+        let (id, token) = world.new_bot("login_bot").await;
+        world.options.bot_token = Some(token);
+        world.start().await.unwrap();
+        (world, id)
+    }
+
+    /// How the default bot is.
+    pub(crate) async fn bot_is(&self, condition: &str) {
+        let bot = || async { self.service.get("/readyz").await.json()["bot"].clone() };
+        eventually(condition, || async { bot().await == condition }).await;
+        assert_eq!(self.service.get("/readyz").await.status, 200, "whatever the bot does");
+    }
+
     /// How to reach the sandbox, with the pauses of a test.
     pub(crate) fn telegram(&self) -> telegram::Settings {
         let addresses = self.network.dcs.iter().copied().collect();
@@ -144,6 +170,7 @@ impl World {
             cache_bytes: 1024 * 1024,
             mode: Mode::Sandbox,
             telegram: self.telegram(),
+            bot_token: self.options.bot_token.clone().map(Secret::new),
         };
         let tasks = Tasks::new();
         let app = App::start(settings, Arc::new(self.clock.clone()), random(), tasks.clone()).await?;
@@ -251,7 +278,7 @@ impl World {
         let folder = world.folder.path().join("elsewhere");
         let sealer = telegram_connector::domain::seal::Sealer::new(&[7; 32], random());
         let vault = telegram_connector::vault::Vault::folder(&folder, "other.session", Mode::Sandbox, sealer);
-        let sink = Arc::new(|_| {});
+        let sink: telegram::EventSink = Arc::new(|_, _| Box::pin(std::future::ready(true)));
         telegram::Gateway::open(world.telegram(), vault, None, random(), Tasks::new(), sink).await.unwrap()
     }
 
@@ -263,7 +290,7 @@ impl World {
     }
 }
 
-fn random() -> Ids {
+pub(crate) fn random() -> Ids {
     Ids::from_seed(telegram_connector::lifecycle::os_seed().unwrap())
 }
 
