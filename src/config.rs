@@ -1,6 +1,7 @@
 //! Flags and environment become settings (contract, section 1). The only file that reads either; all problems are
 //! told at once. Secrets come from `NAME` or from the file that `NAME_FILE` names, never from a flag.
 
+mod apps;
 mod network;
 mod session;
 
@@ -13,6 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use url::Url;
 
+pub use self::apps::AppFlags;
+pub use self::apps::Apps;
 pub use self::network::TelegramChoice;
 use self::network::{SandboxFlag, default_data_dir, sandbox_flag};
 pub use self::session::MoveCommand;
@@ -100,6 +103,9 @@ pub struct ServeFlags {
     /// Networks (CIDR, comma-separated) whose X-Forwarded-For and Forwarded headers are believed.
     #[arg(long, env = "CONNECTOR_TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,
+    /// What apps and developers are offered.
+    #[command(flatten)]
+    pub apps: AppFlags,
     /// The embedded sandbox.
     #[command(flatten)]
     pub embedded: SandboxListenFlags,
@@ -188,6 +194,8 @@ pub struct Serve {
     pub master_key: Option<Secret<[u8; 32]>>,
     /// `TELEGRAM_BOT_TOKEN`.
     pub bot_token: Option<Secret<String>>,
+    /// What apps and developers are offered.
+    pub apps: Apps,
 }
 
 /// Everything that is wrong with the settings, a line each.
@@ -267,7 +275,8 @@ impl Environment {
     }
 }
 
-const SECRETS: [&str; 5] = [
+const SECRETS: [&str; 6] = [
+    "CONNECTOR_BOOTSTRAP_PASSWORD",
     "TELEGRAM_PROXY",
     "TELEGRAM_BOT_TOKEN",
     "CONNECTOR_ADMIN_TOKEN",
@@ -287,6 +296,7 @@ impl ServeFlags {
         let api_hash = environment.secret("TELEGRAM_API_HASH", &mut problems);
         let proxy = environment.secret("TELEGRAM_PROXY", &mut problems);
         let bot_token = environment.bot_token(&mut problems);
+        let apps = self.apps.resolve(self.public_url.as_ref(), environment, &mut problems);
         let trusted_proxies = networks(&self.trusted_proxies, &mut problems);
 
         let telegram = self.telegram_choice(api_hash, &mut problems);
@@ -326,6 +336,7 @@ impl ServeFlags {
                 admin_token,
                 master_key,
                 bot_token,
+                apps,
             }),
             _ => Err(Problems(problems)),
         }

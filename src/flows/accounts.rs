@@ -25,18 +25,26 @@ pub(crate) struct Deliverer {
     pub(crate) phone: Option<String>,
 }
 
+/// Why nobody delivers prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nobody {
+    /// Somebody will, once Telegram has been reached.
+    Yet,
+    /// Nobody is signed in.
+    AtAll,
+}
+
 impl Accounts {
     /// The signed-in user account, the bots, and which of these is the default.
     pub const fn new(gateway: Gateway, bots: Bots, default_bot: Option<i64>) -> Self {
         Self { gateway, bots, default_bot }
     }
 
-    /// Who delivers the prompts of a project: its own bot, else the default bot, else the user account. `None`: nobody
-    /// can; the flag says whether somebody could once Telegram has been reached.
-    pub(crate) fn deliverer(&self, project: &Project) -> Result<Deliverer, bool> {
+    /// Who delivers the prompts of a project: its own bot, else the default bot, else the user account.
+    pub(crate) fn deliverer(&self, project: &Project) -> Result<Deliverer, Nobody> {
         let bot = project.settings.bot.as_ref().map(|bot| bot.id).or(self.default_bot);
         if let Some(bot) = bot {
-            let user = self.bots.user(bot).ok_or(true)?;
+            let user = self.bots.user(bot).ok_or(Nobody::Yet)?;
             let via = Via { account: user.id, bot: true };
             return Ok(Deliverer { via, username: user.username, phone: None });
         }
@@ -46,8 +54,8 @@ impl Accounts {
                 username: user.username,
                 phone: user.phone.map(|phone| phone.e164()),
             }),
-            AccountState::Unverified | AccountState::Unknown(_) => Err(true),
-            AccountState::SignedOut(_) => Err(false),
+            AccountState::Unverified | AccountState::Unknown(_) => Err(Nobody::Yet),
+            AccountState::SignedOut(_) => Err(Nobody::AtAll),
         }
     }
 

@@ -168,13 +168,13 @@ impl Developers {
             Err(_) => None,
         };
         let ids = self.ids.clone();
-        let found = blocking(move || match developer {
-            Some(developer) => developer.password.is(&password).then_some(developer.id),
-            None => {
-                // As long as it takes with a developer, so that time does not tell who is one.
-                drop(KeptPassword::new(&Secret::new("no such developer".to_owned()), &ids));
-                None
+        let found = blocking(move || {
+            if let Some(developer) = developer {
+                return developer.password.is(&password).then_some(developer.id);
             }
+            // As long as it takes with a developer, so that time does not tell who is one.
+            drop(KeptPassword::new(&Secret::new("no such developer".to_owned()), &ids));
+            None
         });
         let developer = found.await?.ok_or(DeveloperError::LoginInvalid)?;
         let token = AccessToken::new(&self.ids);
@@ -223,10 +223,14 @@ impl Developers {
         };
         let mut settings = new.settings;
         if let Some(token) = new.bot_token {
-            let user = self.accounts.bots().verify(token.clone()).await.map_err(|error| match error {
-                TelegramError::FloodWait(wait) => DeveloperError::FloodWait(wait),
-                TelegramError::Unreachable(why) => DeveloperError::TelegramUnreachable(why),
-                _ => DeveloperError::BotTokenInvalid,
+            let user = self.accounts.bots().verify(token.clone()).await.map_err(|error| {
+                if let TelegramError::FloodWait(wait) = error {
+                    return DeveloperError::FloodWait(wait);
+                }
+                if matches!(error, TelegramError::TokenInvalid) {
+                    return DeveloperError::BotTokenInvalid;
+                }
+                DeveloperError::TelegramUnreachable(error.to_string())
             })?;
             settings.bot = Some(ProjectBot { id: user.id, token });
         }

@@ -103,6 +103,7 @@ struct CreateProject {
 
 /// A project.
 #[derive(Serialize, Object)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the API")]
 struct ProjectView {
     id: String,
     /// The same as `id`.

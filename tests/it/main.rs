@@ -19,4 +19,5 @@ mod secrets;
 mod session_move;
 mod session_store;
 mod sign_in;
+mod store_conformance;
 mod surface;

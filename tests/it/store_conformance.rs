@@ -10,7 +10,9 @@ use telegram_connector::domain::auth_session::{
     Answer, AuthSession, Event, Origin, Person, Request, SessionToken, State, Status, Via,
 };
 use telegram_connector::domain::clock::Timestamp;
-use telegram_connector::domain::developer::{AccessToken, Developer, DeveloperId, Email, Grant, KeptPassword};
+use telegram_connector::domain::developer::{
+    AccessToken, Developer, DeveloperId, Email, Grant, KeptPassword,
+};
 use telegram_connector::domain::errand::{Errand, Reply, Task};
 use telegram_connector::domain::ids::{Ids, Secret};
 use telegram_connector::domain::language::Language;
@@ -61,7 +63,7 @@ fn no() -> Event {
 async fn done(store: &Arc<dyn Store>, session: &AuthSession, event: Event, now: Timestamp) -> Vec<Errand> {
     match store.apply(&session.id, &event, now).await.unwrap() {
         Applied::Done(step) => step.errands,
-        other => panic!("{event:?}: {other:?}"),
+        other @ (Applied::Refused(..) | Applied::Unknown) => panic!("{event:?}: {other:?}"),
     }
 }
 
@@ -109,8 +111,10 @@ async fn of_events_that_race_exactly_one_wins() {
             tokio::task::spawn(async move { store.apply(&id, &event, now).await.unwrap() })
         });
         let outcomes = futures_util::future::join_all(racers).await;
-        let winners: Vec<_> =
-            outcomes.into_iter().filter(|outcome| matches!(outcome.as_ref().unwrap(), Applied::Done(_))).collect();
+        let winners: Vec<_> = outcomes
+            .into_iter()
+            .filter(|outcome| matches!(outcome.as_ref().unwrap(), Applied::Done(_)))
+            .collect();
         assert_eq!(winners.len(), 1, "round {round}");
         let outcomes = store.errands().await.unwrap();
         let of_session = |errand: &&Errand| {
@@ -164,7 +168,7 @@ async fn a_persons_sessions_are_found_newest_first_until_their_time_is_over() {
     let expired = store.expire(at(600)).await.unwrap();
     assert_eq!(expired.errands.len(), 1, "only the first was due and undecided");
     assert_eq!(expired.next, Some(at(601)));
-    assert_eq!(ids_of(store.sessions_of_person(BOT, ALICE).await.unwrap()), [third.id.clone()]);
+    assert_eq!(ids_of(store.sessions_of_person(BOT, ALICE).await.unwrap()), std::slice::from_ref(&third.id));
     let rest = store.expire(at(602)).await.unwrap();
     assert_eq!((rest.errands.len(), rest.next), (1, None), "the second; the third was decided");
     assert!(store.sessions_of_person(BOT, ALICE).await.unwrap().is_empty());

@@ -88,18 +88,18 @@ fn site(origin: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn browser(name: &str) -> Option<Device> {
-        Some(Device::Browser(name.to_owned()))
+    fn browser(name: &str) -> Device {
+        Device::Browser(name.to_owned())
     }
 
     #[test]
     fn a_browser_is_told_by_its_name_and_system() {
         let firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0";
-        assert_eq!(device(firefox), browser("Firefox on Linux"));
+        assert_eq!(device(firefox), Some(browser("Firefox on Linux")));
         let edge = "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36 Edg/130.0";
-        assert_eq!(device(edge), browser("Edge on Windows"));
+        assert_eq!(device(edge), Some(browser("Edge on Windows")));
         let safari = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605 Version/18.0 Mobile/15E148 Safari/604.1";
-        assert_eq!(device(safari), browser("Safari on iPhone"));
+        assert_eq!(device(safari), Some(browser("Safari on iPhone")));
     }
 
     #[test]

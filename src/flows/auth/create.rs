@@ -12,6 +12,7 @@ use crate::domain::auth_session::SessionToken;
 use crate::domain::ids::Ids;
 use crate::domain::language::Language;
 use crate::domain::project::Project;
+use crate::flows::accounts::Nobody;
 
 /// What is known of who asks for a session.
 #[derive(Clone, Debug, Default)]
@@ -60,9 +61,9 @@ impl Auth {
         if project.settings.req_phone && !shared.accounts.has_bot(project) {
             return Err(AuthError::PhoneNeedsBot);
         }
-        let deliverer = shared.accounts.deliverer(project).map_err(|known| match known {
-            true => AuthError::TelegramUnreachable,
-            false => AuthError::NoTelegramAccount,
+        let deliverer = shared.accounts.deliverer(project).map_err(|nobody| match nobody {
+            Nobody::Yet => AuthError::TelegramUnreachable,
+            Nobody::AtAll => AuthError::NoTelegramAccount,
         })?;
         let token = SessionToken::new(&shared.ids);
         let links = Links::new(&deliverer, &token.id(), client.language.unwrap_or_default(), &shared.links)?;

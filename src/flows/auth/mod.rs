@@ -165,11 +165,6 @@ impl Auth {
         Self(Arc::new(Shared { store, accounts, outbox, clock, ids, tasks, mode, links }))
     }
 
-    /// The accounts that deliver prompts.
-    pub(crate) fn accounts(&self) -> &Accounts {
-        &self.0.accounts
-    }
-
     /// How a session stands. With `wait`, a pending one is held until it is decided or the time is over.
     pub(crate) async fn verify(
         &self,

@@ -92,16 +92,13 @@ impl Outbox {
                     continue;
                 }
                 metrics::gauge!("connector_errands").increment(1.0);
-                match queues.people.get_mut(&key) {
-                    Some(queue) => {
-                        queue.push_back(errand);
-                        false
-                    }
-                    None => {
-                        queues.people.insert(key, VecDeque::from([errand]));
-                        true
-                    }
+                let queue = queues.people.get_mut(&key);
+                let idle = queue.is_none();
+                match queue {
+                    Some(queue) => queue.push_back(errand),
+                    None => drop(queues.people.insert(key, VecDeque::from([errand]))),
                 }
+                idle
             };
             if begin {
                 let outbox = self.clone();

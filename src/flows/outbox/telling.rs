@@ -176,8 +176,8 @@ fn prompt_buttons(session: &AuthSession, texts: &Texts) -> Keyboard {
 
 /// Telegram's name for a refusal, for the timeline.
 fn name(error: &TelegramError) -> String {
-    match error {
-        TelegramError::PeerUnreachable(name) | TelegramError::Unexpected(name) => name.clone(),
-        other => other.to_string(),
+    if let TelegramError::PeerUnreachable(name) | TelegramError::Unexpected(name) = error {
+        return name.clone();
     }
+    error.to_string()
 }

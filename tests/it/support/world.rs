@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use telegram_connector::app::{App, Settings};
+use telegram_connector::app::{App, AppSettings, Settings};
 use telegram_connector::domain::account::Mode;
 use telegram_connector::domain::ids::{Ids, Secret};
 use telegram_connector::domain::place::SessionStore;
@@ -39,6 +39,7 @@ pub(crate) struct Options {
     pub(crate) session_folder: Option<PathBuf>,
     pub(crate) proxy: Option<telegram::Proxy>,
     pub(crate) bot_token: Option<String>,
+    pub(crate) apps: AppSettings,
 }
 
 impl Default for Options {
@@ -51,6 +52,7 @@ impl Default for Options {
             session_folder: None,
             proxy: None,
             bot_token: None,
+            apps: AppSettings { demo: true, ..AppSettings::default() },
         }
     }
 }
@@ -171,6 +173,7 @@ impl World {
             mode: Mode::Sandbox,
             telegram: self.telegram(),
             bot_token: self.options.bot_token.clone().map(Secret::new),
+            apps: self.options.apps.clone(),
         };
         let tasks = Tasks::new();
         let app = App::start(settings, Arc::new(self.clock.clone()), random(), tasks.clone()).await?;
