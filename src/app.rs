@@ -32,6 +32,8 @@ use crate::store::Store;
 use crate::store::StoreError;
 use crate::telegram;
 use crate::telegram::AccountEvent;
+use crate::telegram::BadToken;
+use crate::telegram::Bots;
 use crate::telegram::EventSink;
 use crate::telegram::Gateway;
 use crate::telemetry;
@@ -74,6 +76,8 @@ pub struct Settings {
     pub mode: Mode,
     /// How to reach it.
     pub telegram: telegram::Settings,
+    /// `TELEGRAM_BOT_TOKEN`: the bot that prompts where a project has none of its own.
+    pub bot_token: Option<Secret<String>>,
 }
 
 impl Settings {
@@ -95,6 +99,9 @@ pub enum StartError {
     /// The session store.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The default bot's token.
+    #[error("TELEGRAM_BOT_TOKEN: {0}")]
+    BotToken(#[from] BadToken),
     /// The listener.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -120,6 +127,7 @@ pub struct App {
     address: SocketAddr,
     ops_address: Option<SocketAddr>,
     gateway: Gateway,
+    bots: Bots,
     sign_in: SignIn,
     tasks: Tasks,
 }
@@ -154,10 +162,13 @@ impl App {
             tracing::debug!(events = events.len(), "something happened in an account");
             Box::pin(std::future::ready(true))
         });
-        let gateway =
-            Gateway::open(settings.telegram, vault, unsaved, ids.clone(), tasks.clone(), events).await?;
+        let telegram = settings.telegram;
+        let bots =
+            Bots::new(telegram.clone(), vault.clone(), ids.clone(), tasks.clone(), Arc::clone(&events));
+        let gateway = Gateway::open(telegram, vault, unsaved, ids.clone(), tasks.clone(), events).await?;
+        let default_bot = settings.bot_token.map(|token| bots.run(token)).transpose()?;
         let sign_in = SignIn::open(Arc::clone(&store), gateway.clone(), clock, tasks.clone()).await?;
-        let readiness = Readiness::new(store, gateway.clone(), tasks.clone());
+        let readiness = Readiness::new(store, gateway.clone(), bots.clone(), default_bot, tasks.clone());
 
         let operator = http::OperatorPolicy { token: settings.admin_token, loopback: settings.loopback };
         let trusted_proxies = settings.trusted_proxies.into();
@@ -170,7 +181,7 @@ impl App {
         }
         serve(&tasks, "http", acceptor, http::routes(parts));
         tracing::info!(%address, mode = %settings.mode, "serving");
-        Ok(Self { address, ops_address, gateway, sign_in: custody, tasks })
+        Ok(Self { address, ops_address, gateway, bots, sign_in: custody, tasks })
     }
 
     /// Where it listens.
@@ -183,14 +194,15 @@ impl App {
         self.ops_address
     }
 
-    /// Stops accepting, finishes what is under way, saves, closes the Telegram connection. Under 5 s.
+    /// Stops accepting, finishes what is under way, saves, closes the Telegram connections. Under 5 s.
     pub async fn stop(self) {
         let begun = Instant::now();
         self.tasks.stop();
         // What is under way may still want the connection, so it goes first.
         let drained = tokio::time::timeout(DRAIN, self.sign_in.drained()).await;
         let left = STOP_SAVE.min(STOP.saturating_sub(begun.elapsed()));
-        let saved = tokio::time::timeout(left, self.gateway.close()).await;
+        let closing = async { tokio::join!(self.gateway.close(), self.bots.close()) };
+        let saved = tokio::time::timeout(left, closing).await;
         if let Err(error) = self.sign_in.settle_custody().await {
             tracing::error!(%error, "the store does not keep the unsaved session");
         }

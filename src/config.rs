@@ -186,6 +186,8 @@ pub struct Serve {
     pub admin_token: Option<Secret<String>>,
     /// `CONNECTOR_MASTER_KEY`.
     pub master_key: Option<Secret<[u8; 32]>>,
+    /// `TELEGRAM_BOT_TOKEN`.
+    pub bot_token: Option<Secret<String>>,
 }
 
 /// Everything that is wrong with the settings, a line each.
@@ -265,8 +267,13 @@ impl Environment {
     }
 }
 
-const SECRETS: [&str; 4] =
-    ["TELEGRAM_PROXY", "CONNECTOR_ADMIN_TOKEN", "CONNECTOR_MASTER_KEY", "TELEGRAM_API_HASH"];
+const SECRETS: [&str; 5] = [
+    "TELEGRAM_PROXY",
+    "TELEGRAM_BOT_TOKEN",
+    "CONNECTOR_ADMIN_TOKEN",
+    "CONNECTOR_MASTER_KEY",
+    "TELEGRAM_API_HASH",
+];
 
 impl ServeFlags {
     /// Flags and environment as settings.
@@ -279,6 +286,7 @@ impl ServeFlags {
         let master_key = environment.master_key(&mut problems);
         let api_hash = environment.secret("TELEGRAM_API_HASH", &mut problems);
         let proxy = environment.secret("TELEGRAM_PROXY", &mut problems);
+        let bot_token = environment.bot_token(&mut problems);
         let trusted_proxies = networks(&self.trusted_proxies, &mut problems);
 
         let telegram = self.telegram_choice(api_hash, &mut problems);
@@ -317,6 +325,7 @@ impl ServeFlags {
                 proxy,
                 admin_token,
                 master_key,
+                bot_token,
             }),
             _ => Err(Problems(problems)),
         }
@@ -456,6 +465,16 @@ mod tests {
         let both = [("CONNECTOR_ADMIN_TOKEN_FILE", place), ("CONNECTOR_ADMIN_TOKEN", "x")];
         assert!(serve(&["--sandbox"], &both).is_err());
         assert!(serve(&["--sandbox"], &[("CONNECTOR_ADMIN_TOKEN_FILE", "/none")]).is_err());
+    }
+
+    #[test]
+    fn a_bot_token_is_checked_for_its_form_and_never_told() {
+        let set = |token| serve(&["--sandbox"], &[("TELEGRAM_BOT_TOKEN", token)]);
+        let good = set("110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw").unwrap();
+        assert!(good.bot_token.is_some() && serve(&["--sandbox"], &[]).unwrap().bot_token.is_none());
+        let error = set("hunter2").unwrap_err().to_string();
+        assert!(error.contains("TELEGRAM_BOT_TOKEN") && !error.contains("hunter2"), "{error}");
+        assert!(set("").is_err());
     }
 
     #[test]

@@ -157,6 +157,7 @@ fn settings(serve: &Serve, mode: Mode, telegram: telegram::Settings) -> Settings
         cache_bytes: serve.cache_bytes,
         mode,
         telegram,
+        bot_token: serve.bot_token.clone(),
     }
 }
 
@@ -291,8 +292,8 @@ mod sandbox {
     use telegram_connector::sandbox::{NewBot, NewPerson, Sandbox, Settings, WorldError};
 
     use super::{
-        Arc, Duration, Failure, Ids, Mode, Network, Serve, SocketAddr, Tasks, any_credentials, os_seed,
-        reach, say, serve_until_stopped, settings, stop_on_signal,
+        Arc, Duration, Failure, Ids, Mode, Network, Secret, Serve, SocketAddr, Tasks, any_credentials,
+        os_seed, reach, say, serve_until_stopped, settings, stop_on_signal,
     };
 
     /// The people of a fresh sandbox.
@@ -301,6 +302,9 @@ mod sandbox {
         ("+15550100002", "Bob", "bob_sandbox"),
         ("+15550100003", "Carol", "carol_sandbox"),
     ];
+
+    /// The user name of its bot.
+    const BOT: &str = "demo_login_bot";
 
     fn sandbox_settings(data_dir: std::path::PathBuf, listen: &SandboxListenFlags) -> Settings {
         let mut settings = Settings::new(data_dir, listen.sandbox_listen);
@@ -331,19 +335,21 @@ mod sandbox {
         let world = Tasks::new();
         let place = sandbox_settings(serve.data_dir.join("sandbox"), &serve.embedded);
         let sandbox = Sandbox::start(place, clock.clone(), ids.clone(), &world).await?;
-        populate(&sandbox)?;
+        let demo_bot = populate(&sandbox)?;
         let joined = sandbox.network();
         let network = Network::other(joined.dcs.into_iter().collect(), &joined.rsa_public_key)?;
         let (api_id, api_hash) = any_credentials();
-        let settings = settings(&serve, Mode::Sandbox, reach(&serve, api_id, api_hash, network)?);
+        let mut settings = settings(&serve, Mode::Sandbox, reach(&serve, api_id, api_hash, network)?);
+        settings.bot_token = settings.bot_token.or(demo_bot);
         let announce = |service| say(&welcome(service, sandbox.control_address()));
         let served = serve_until_stopped(settings, Arc::new(clock), ids, tasks, announce).await;
         world.finish(Duration::from_secs(1)).await;
         served
     }
 
-    /// Adds the people and the bot that are not there yet: an earlier start may have been cut short.
-    fn populate(sandbox: &Sandbox) -> Result<(), Failure> {
+    /// Adds the people and the bot that are not there yet: an earlier start may have been cut short. Returns the bot's
+    /// token, which the sandbox keeps; none after somebody has emptied it and given the name to another.
+    fn populate(sandbox: &Sandbox) -> Result<Option<Secret<String>>, Failure> {
         let unless_there = |added: Result<(), WorldError>| match added {
             Err(WorldError::PhoneOccupied | WorldError::UsernameOccupied) | Ok(()) => Ok(()),
             Err(error) => Err(error),
@@ -357,9 +363,9 @@ mod sandbox {
             };
             unless_there(sandbox.add_person(person).map(drop))?;
         }
-        let bot = NewBot { username: "demo_login_bot".to_owned(), name: "Demo login".to_owned(), dc: None };
+        let bot = NewBot { username: BOT.to_owned(), name: "Demo login".to_owned(), dc: None };
         unless_there(sandbox.add_bot(bot).map(drop))?;
-        Ok(())
+        Ok(sandbox.bot(BOT).map(|bot| Secret::new(bot.token)))
     }
 
     fn welcome(service: SocketAddr, control: SocketAddr) -> String {
