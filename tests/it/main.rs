@@ -10,6 +10,7 @@ mod support;
 
 mod account;
 mod architecture;
+mod bots;
 mod doctor;
 mod guard;
 mod proxy;
