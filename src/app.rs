@@ -73,6 +73,8 @@ pub struct Settings {
     pub mode: Mode,
     /// How to reach it.
     pub telegram: telegram::Settings,
+    /// Whether to serve `GET /demo`: where the sandbox is embedded.
+    pub demo: bool,
 }
 
 impl Settings {
@@ -161,7 +163,8 @@ impl App {
         let operator = http::OperatorPolicy { token: settings.admin_token, loopback: settings.loopback };
         let trusted_proxies = settings.trusted_proxies.into();
         let custody = sign_in.clone();
-        let parts = http::Parts { sign_in, readiness, operator, trusted_proxies, ids };
+        let demo = settings.demo;
+        let parts = http::Parts { sign_in, readiness, operator, trusted_proxies, ids, demo };
         tasks.spawn("metrics", upkeep(tasks.clone()));
         let ops_address = ops.as_ref().map(|(_, address)| *address);
         if let Some((acceptor, _)) = ops {

@@ -157,6 +157,7 @@ fn settings(serve: &Serve, mode: Mode, telegram: telegram::Settings) -> Settings
         cache_bytes: serve.cache_bytes,
         mode,
         telegram,
+        demo: serve.telegram == TelegramChoice::EmbeddedSandbox,
     }
 }
 
@@ -375,6 +376,8 @@ mod sandbox {
         let people = people.concat();
         format!(
             "telegram-connector with a sandbox Telegram of its own\n\n  \
+             Try it              http://{service}/demo\n  \
+             Virtual phone       http://{control}/\n  \
              Swagger UI          http://{service}/docs\n  \
              Sandbox control     http://{control}/docs\n  \
              People of the sandbox\n{people}\n  \

@@ -43,6 +43,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("grammers_", &["telegram/", "sandbox/"]),
     ("poem", &["http/", "app.rs", "sandbox/console", "telemetry.rs"]),
     ("sled::", &["store/sled.rs"]),
+    ("qrcode", &["http/demo.rs"]),
     ("chacha20poly1305", &["domain/seal.rs"]),
     ("reqwest", &["main.rs", "telemetry.rs"]),
     ("aws_", &["vault/", "telemetry.rs"]),

@@ -38,6 +38,7 @@ pub(crate) struct Options {
     pub(crate) loopback: bool,
     pub(crate) session_folder: Option<PathBuf>,
     pub(crate) proxy: Option<telegram::Proxy>,
+    pub(crate) demo: bool,
 }
 
 impl Default for Options {
@@ -49,6 +50,7 @@ impl Default for Options {
             loopback: true,
             session_folder: None,
             proxy: None,
+            demo: false,
         }
     }
 }
@@ -144,6 +146,7 @@ impl World {
             cache_bytes: 1024 * 1024,
             mode: Mode::Sandbox,
             telegram: self.telegram(),
+            demo: self.options.demo,
         };
         let tasks = Tasks::new();
         let app = App::start(settings, Arc::new(self.clock.clone()), random(), tasks.clone()).await?;

@@ -12,6 +12,7 @@ const state = {
   bots: [],
   me: null, // a person of `people`
   messages: new Map(), // mine, by id
+  loaded: false, // whether they are known
   chat: null, // id of the open chat
   shown: PAGE,
   replyTo: null, // id of the message that is replied to
@@ -87,11 +88,15 @@ async function refresh() {
 }
 
 async function fetchMessages() {
-  const { me, messages } = state;
+  const { messages } = state;
   const newest = Math.max(0, ...messages.keys());
   const after = Math.max(0, newest - OVERLAP);
-  for (const message of await call('GET', `${mine('messages')}?after=${after}`)) messages.set(message.id, message);
-  return me === state.me;
+  const current = await call('GET', `${mine('messages')}?after=${after}`);
+  if (messages !== state.messages) return false;
+  for (const id of messages.keys()) if (id > after) messages.delete(id); // some may be gone
+  for (const message of current) messages.set(message.id, message);
+  state.loaded = true;
+  return true;
 }
 
 // ---------------------------------------------------------------- where we are
@@ -112,6 +117,7 @@ function route() {
   if (me?.id !== state.me?.id) {
     state.me = me;
     state.messages = new Map();
+    state.loaded = false;
     if (me) {
       remember(me);
       fetchMessages().then((current) => current && route(), problem);
@@ -339,7 +345,7 @@ function showPhone() {
       lines(chat.name, chat.text),
       make('span', { className: 'aside' }, make('time', { className: 'soft' }, chat.when),
         chat.unread ? make('span', { className: 'badge' }, String(chat.unread), make('span', { className: 'unseen' }, ' unread')) : null))));
-  $('chats-none').hidden = chats.length > 0;
+  $('chats-none').hidden = chats.length > 0 || !state.loaded;
 
   $('phone').classList.toggle('in-chat', Boolean(open));
   $('chat').hidden = !open;
@@ -382,9 +388,9 @@ function showChat(chat) {
   $('back').href = at(state.me);
 
   const scroll = $('scroll');
-  const another = scroll.dataset.chat !== String(chat.id);
+  const another = scroll.dataset.chat !== `${state.me.phone}/${chat.id}`;
   const atEnd = another || scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
-  scroll.dataset.chat = chat.id;
+  scroll.dataset.chat = state.loaded ? `${state.me.phone}/${chat.id}` : '';
   // A screen reader reads what comes, not the whole chat.
   scroll.ariaBusy = String(another);
   if (another) $('messages').replaceChildren();
@@ -399,16 +405,16 @@ function showChat(chat) {
     const busy = message.buttons.flat().map(({ text }) => text).filter((text) => state.busy.has(`${message.id}/${text}`));
     const quoted = message.reply_to ? { name: original?.out ? nameOf(state.me) : chat.name, text: original?.text ?? 'a message' } : null;
     return { ...message, chat: undefined, day: first ? before : null, quoted, busy };
-  }), (message) => message.id, (message) => bubble(message));
+  }), (message) => message.id, (message) => bubble(message, !another));
   showBottom(chat);
   if (atEnd) scroll.scrollTop = scroll.scrollHeight;
   if (another) setTimeout(() => (scroll.ariaBusy = 'false'), 300);
 }
 
-function bubble(message) {
+function bubble(message, arrives) {
   const edited = message.edited ? 'edited ' : '';
   const inline = message.buttons.map((row) => row.filter(isInline)).filter((row) => row.length > 0);
-  return make('li', { className: message.out ? 'out' : 'in' },
+  return make('li', { className: `${message.out ? 'out' : 'in'}${arrives ? ' arrives' : ''}` },
     message.day ? make('p', { className: 'day' }, message.day) : null,
     make('div', { className: 'bubble' },
       message.quoted ? make('blockquote', {}, make('strong', {}, message.quoted.name), make('span', {}, message.quoted.text)) : null,
@@ -444,7 +450,7 @@ function textOf({ text, from_id: from }) {
 // What is below the messages: the bot's keyboard and a line to write in, or one big button.
 function showBottom(chat) {
   const bot = isBot(chat.id);
-  const fresh = bot && chat.messages.length === 0;
+  const fresh = bot && state.loaded && chat.messages.length === 0;
   const service = chat.id === SERVICE;
   const blocked = isBlocked(chat);
   $('block').hidden = !bot || fresh;
@@ -552,7 +558,7 @@ async function tap(id, text) {
 
 // Where a link button leads: into the phone, or, once the person has seen where to, out of it.
 async function follows(url) {
-  const to = new URL(url, location.href);
+  const to = new URL(/^[a-z]+:/i.test(url) ? url : `http://${url}`);
   if (to.host === 't.me' || to.host === location.host) return openLink(to.href);
   const web = ['http:', 'https:'].includes(to.protocol);
   say(web ? `Open ${to.href} ?` : `A link that a browser does not open: ${to.href}`, web ? to.href : null);
