@@ -97,7 +97,7 @@ pub struct AppSettings {
     pub deeplink_by_phone: bool,
     /// `CONNECTOR_BOOTSTRAP_EMAIL` and `CONNECTOR_BOOTSTRAP_PASSWORD`: a developer to make.
     pub bootstrap: Option<(Email, Secret<String>)>,
-    /// Whether to make the demo developer and project.
+    /// Whether to make the demo developer and project, and to serve `GET /demo`.
     pub demo: bool,
 }
 
@@ -208,12 +208,13 @@ impl App {
             Readiness::new(Arc::clone(&store), gateway.clone(), bots.clone(), default_bot, tasks.clone());
         let room =
             sign_ins::Room { store, accounts, outbox, confirm, clock, ids: ids.clone(), mode: settings.mode };
+        let demo = settings.apps.demo;
         let (auth, developers) = room.open(settings.apps, address, &tasks).await?;
 
         let operator = http::OperatorPolicy { token: settings.admin_token, loopback: settings.loopback };
         let trusted_proxies = settings.trusted_proxies.into();
         let custody = sign_in.clone();
-        let parts = http::Parts { auth, developers, sign_in, readiness, operator, trusted_proxies, ids };
+        let parts = http::Parts { auth, developers, sign_in, readiness, operator, trusted_proxies, ids, demo };
         tasks.spawn("metrics", upkeep(tasks.clone()));
         let ops_address = ops.as_ref().map(|(_, address)| *address);
         if let Some((acceptor, _)) = ops {

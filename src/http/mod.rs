@@ -7,6 +7,7 @@ mod caller;
 mod client_address;
 mod connector;
 mod cors;
+mod demo;
 mod developers;
 mod error;
 mod guard;
@@ -49,14 +50,17 @@ pub(crate) struct Parts {
     /// `CONNECTOR_TRUSTED_PROXIES`.
     pub(crate) trusted_proxies: Arc<[IpNet]>,
     pub(crate) ids: Ids,
+    /// Whether `GET /demo` is served.
+    pub(crate) demo: bool,
 }
 
 /// Every route of the service.
 pub(crate) fn routes(parts: Parts) -> impl Endpoint {
-    let Parts { auth, developers, sign_in, readiness, operator, trusted_proxies, ids } = parts;
+    let Parts { auth, developers, sign_in, readiness, operator, trusted_proxies, ids, demo } = parts;
     let service = service();
     let (docs, document) = (service.swagger_ui(), service.spec_endpoint());
-    Route::new()
+    let pages = if demo { Route::new().nest("/demo", demo::routes()) } else { Route::new() };
+    pages
         .nest("/docs", docs)
         .at("/openapi.json", document)
         .nest("/", service)

@@ -7,10 +7,12 @@ use poem::http::StatusCode;
 use poem::http::header;
 
 use super::errors::Refused;
+use super::phone;
 
 const MAX_BODY: usize = 64 << 10;
 
-/// Lets in who is on this machine, or everyone when public, and no foreign web page. Reads the body, which is short.
+/// Lets in who is on this machine, or everyone when public, and no foreign web page; the virtual phone may be navigated
+/// to from anywhere. Reads the body, which is short.
 pub(super) async fn check(mut request: Request, public: bool) -> poem::Result<Request> {
     let text = |name: header::HeaderName| {
         request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -19,10 +21,12 @@ pub(super) async fn check(mut request: Request, public: bool) -> poem::Result<Re
     let own = |origin: &str| {
         ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host.as_str()))
     };
+    let fetch = |name| text(header::HeaderName::from_static(name));
     let foreign = text(header::ORIGIN).is_some_and(|origin| !own(&origin))
-        || text(header::HeaderName::from_static("sec-fetch-site"))
-            .is_some_and(|site| site != "same-origin" && site != "none");
-    if foreign || !public && !is_loopback_host(&host) {
+        || fetch("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+    let navigates = fetch("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
+    let opens_phone = navigates && phone::is_page(request.method(), request.uri().path());
+    if foreign && !opens_phone || !public && !is_loopback_host(&host) {
         return Err(Refused::forbidden().into());
     }
     let has_body = request.method() != Method::GET && request.method() != Method::DELETE;

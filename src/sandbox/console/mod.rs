@@ -5,6 +5,7 @@
 mod bodies;
 mod errors;
 mod guard;
+mod phone;
 
 use std::time::Duration;
 
@@ -83,10 +84,10 @@ fn routes(sandbox: Sandbox, public: bool) -> impl poem::Endpoint<Output = Respon
         .description("Plays the people and bots of the sandbox Telegram.");
     let docs = service.swagger_ui();
     let document = service.spec_endpoint();
-    Route::new()
+    phone::add_to(Route::new())
         .nest("/docs", docs)
         .at("/openapi.json", document)
-        .nest("/", service)
+        .nest_no_strip("/api", service)
         .before(move |request| async move { guard::check(request, public).await })
         .catch_all_error(errors::json_errors)
         .map_to_response()

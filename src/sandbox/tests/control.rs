@@ -81,7 +81,7 @@ fn bad_requests(client: &reqwest::Client, base: &str) -> Vec<(reqwest::RequestBu
     };
     let long = "x".repeat(70_000);
     vec![
-        (client.get(url("/nowhere")), 404, "NOT_FOUND"),
+        (client.get(url("/no-where")), 404, "NOT_FOUND"),
         (client.get(url("/api/nowhere")), 404, "NOT_FOUND"),
         (client.put(url("/api/accounts")), 405, "METHOD_NOT_ALLOWED"),
         (post("application/json", "{".to_owned()), 400, "INVALID_REQUEST"),

@@ -2,6 +2,7 @@
 
 mod control;
 mod hostile;
+mod phone;
 mod protocol;
 mod sign_in;
 mod support;

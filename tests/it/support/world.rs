@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use telegram_connector::app::{App, AppSettings, Settings};
+use telegram_connector::app::{App, AppSettings, Settings, StartError};
 use telegram_connector::domain::account::Mode;
 use telegram_connector::domain::ids::{Ids, Secret};
 use telegram_connector::domain::place::SessionStore;
 use telegram_connector::lifecycle::{OffsetClock, Tasks};
 use telegram_connector::sandbox::{self, Sandbox};
+use telegram_connector::store::StoreError;
 use telegram_connector::telegram;
 use telegram_connector::telegram::Network;
 use tempfile::TempDir;
@@ -116,6 +117,14 @@ impl World {
         }
     }
 
+    /// The person with this phone writes to somebody: user name, phone or id. Returns the message's id on their side.
+    pub(crate) async fn send(&self, phone: &str, to: impl std::fmt::Display, text: &str) -> i64 {
+        let body = json!({ "to": to.to_string(), "text": text });
+        let answer = self.sandbox.post(&format!("/api/accounts/{phone}/send"), &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["id"].as_i64().unwrap_or_default()
+    }
+
     /// A new bot of the sandbox: its id and its token.
     pub(crate) async fn new_bot(&self, username: &str) -> (i64, String) {
         let bot = self.sandbox.post("/api/bots", &json!({ "username": username, "name": "A bot" })).await;
@@ -159,7 +168,7 @@ impl World {
     }
 
     /// Starts the service on what an earlier one left.
-    pub(crate) async fn start(&mut self) -> Result<(), telegram_connector::app::StartError> {
+    pub(crate) async fn start(&mut self) -> Result<(), StartError> {
         let settings = Settings {
             listen: "127.0.0.1:0".parse().unwrap(),
             ops_listen: Some("127.0.0.1:0".parse().unwrap()),
@@ -175,8 +184,18 @@ impl World {
             bot_token: self.options.bot_token.clone().map(Secret::new),
             apps: self.options.apps.clone(),
         };
-        let tasks = Tasks::new();
-        let app = App::start(settings, Arc::new(self.clock.clone()), random(), tasks.clone()).await?;
+        let mut patience = 1_000;
+        let (app, tasks) = loop {
+            let tasks = Tasks::new();
+            patience -= 1;
+            match App::start(settings.clone(), Arc::new(self.clock.clone()), random(), tasks.clone()).await {
+                // sled's own threads hold the folder for a moment longer than the service that was stopped.
+                Err(StartError::Store(StoreError::InUse(_))) if patience > 0 => {
+                    telegram_connector::lifecycle::network_sleep(Duration::from_millis(5)).await;
+                }
+                app => break (app?, tasks),
+            }
+        };
         self.service = Client::new(app.address());
         self.ops = Client::new(app.ops_address().unwrap());
         self.app = Some((app, tasks));
@@ -257,6 +276,12 @@ impl World {
     /// The next call of `method` fails with `error`.
     pub(crate) async fn fail(&self, method: &str, error: &str) {
         self.fault(json!({ "method": method, "error": error, "times": 1 })).await;
+    }
+
+    /// Waits until the faults that are counted have befallen the calls they were meant for.
+    pub(crate) async fn faults_are_spent(&self) {
+        let spent = || async { self.sandbox.get("/api/faults").await.json() == json!([]) };
+        eventually("the call is under way", spent).await;
     }
 
     pub(crate) async fn heal(&self) {
