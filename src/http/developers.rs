@@ -149,7 +149,7 @@ struct SecretView {
 
 /// It is done.
 #[derive(Serialize, Object)]
-struct Done {
+struct Acknowledged {
     ok: bool,
 }
 
@@ -176,10 +176,10 @@ impl DevelopersApi {
         &self,
         token: Bearer<DEVELOPER>,
         developers: Data<&Developers>,
-    ) -> Result<JsonAnswer<Done>, AppError> {
+    ) -> Result<JsonAnswer<Acknowledged>, AppError> {
         holder(&token, &developers).await?;
         developers.logout(&AccessToken::claimed(&token.0)).await?;
-        Ok(JsonAnswer(Done { ok: true }))
+        Ok(JsonAnswer(Acknowledged { ok: true }))
     }
 
     /// List your projects
