@@ -303,14 +303,14 @@ async fn a_prompt_tells_where_the_request_came_from_in_the_persons_language() {
     assert!(!text(&prompt).contains("127.0.0"), "an address that means nothing: {prompt}");
     assert_eq!(buttons(&prompt), ["✅ Подтвердить", "❌ Отмена"]);
 
-    // The app's server tells of its own caller.
+    // The app's server tells of its own caller, whose language counts where Telegram tells none.
     let client = json!({ "ip": "203.0.113.77", "user_agent": "Dart/3.5 (dart:io)", "lang": "ru" });
     let body = json!({ "project_id": app.id, "client": client });
     let created = app.call_keyed("/api/v1/generate", &body).await;
     assert_eq!(created.status, 200, "{created:?}");
     let opened = world.open(ALICE, created.json()["deeplink"].as_str().unwrap()).await;
     let prompt = world.answer_to(ALICE, opened).await;
-    for part in ["Sign in to Shop?", "a mobile app", "203.0.113.x"] {
+    for part in ["Войти в Shop?", "мобильного приложения", "203.0.113.x"] {
         assert!(text(&prompt).contains(part), "{part}: {prompt}");
     }
     world.end().await;

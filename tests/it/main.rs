@@ -13,6 +13,7 @@ mod apps;
 mod architecture;
 mod bots;
 mod confirm;
+mod confirm_by_person;
 mod doctor;
 mod guard;
 mod proxy;
