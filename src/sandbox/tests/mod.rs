@@ -2,7 +2,9 @@
 
 mod chats;
 mod control;
+mod cost;
 mod hostile;
 mod protocol;
 mod sign_in;
-mod support;
+pub(super) mod support;
+mod updates;
