@@ -1,10 +1,14 @@
-//! Keeps the sandbox across restarts: an append-only file, compacted at start by a temporary file and a rename.
+//! Keeps the sandbox across restarts: an append-only file, compacted at start and when it has grown, by a temporary file
+//! and a rename.
 //! Written to the operating system before anyone is answered, not flushed to disk: a killed process loses nothing, a
 //! machine that loses power may lose the last moments.
 
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::BufWriter;
 use std::io::Write;
 use std::net::SocketAddrV4;
 use std::path::Path;
@@ -15,6 +19,8 @@ use serde::Serialize;
 
 use super::world::Record;
 
+/// A journal up to this long is left to grow, bytes.
+const PATIENCE: u64 = 64 << 20;
 const HEADER: &str = "telegram-connector sandbox journal 1\n";
 
 /// One fact. The last one about a thing wins.
@@ -66,61 +72,94 @@ pub(crate) struct Journal {
     path: PathBuf,
     file: File,
     length: u64,
+    /// Its length when it was written anew.
+    compact: u64,
+    /// Up to this length it is left to grow.
+    patience: u64,
     broken: bool,
 }
 
 impl Journal {
-    /// Reads what is there: `None` when there is no journal yet. A torn last record (the process died while writing)
-    /// is dropped.
+    /// Reads what is there, entry by entry; whether there is a journal at all. A torn last record (the process died while
+    /// writing) is dropped.
     ///
     /// # Errors
     /// When the file cannot be read, has another version, or is damaged anywhere else.
-    pub(crate) fn read(path: &Path) -> Result<Option<Vec<Entry>>, JournalError> {
+    pub(crate) fn read(path: &Path, mut take: impl FnMut(Entry)) -> Result<bool, JournalError> {
         let io_error = |source| JournalError::Io { path: path.to_owned(), source };
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let mut file = match File::open(path) {
+            Ok(file) => BufReader::new(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(io_error(error)),
         };
-        let Some(body) = bytes.strip_prefix(HEADER.as_bytes()) else {
+        let mut line = Vec::new();
+        file.read_until(b'\n', &mut line).map_err(io_error)?;
+        if line != HEADER.as_bytes() {
             return Err(JournalError::Version { path: path.to_owned() });
-        };
-        let mut entries = Vec::new();
-        for (number, line) in body.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let Some(line) = line.strip_suffix(b"\n") else {
+        }
+        for number in 2.. {
+            line.clear();
+            if file.read_until(b'\n', &mut line).map_err(io_error)? == 0 {
+                break;
+            }
+            let Some(whole) = line.strip_suffix(b"\n") else {
                 tracing::warn!("the sandbox journal ends in a torn record, which is dropped");
                 break;
             };
-            entries.extend(
-                decode(line)
-                    .ok_or_else(|| JournalError::Damaged { path: path.to_owned(), line: number + 2 })?,
-            );
+            let entries =
+                decode(whole).ok_or_else(|| JournalError::Damaged { path: path.to_owned(), line: number })?;
+            entries.into_iter().for_each(&mut take);
         }
-        Ok(Some(entries))
+        Ok(true)
     }
 
     /// Writes a journal of just these entries in place of what is there, and opens it.
     ///
     /// # Errors
     /// When the file system refuses; the old journal is then untouched.
-    pub(crate) fn replace(path: &Path, entries: Vec<Entry>) -> Result<Self, JournalError> {
+    pub(crate) fn replace(
+        path: &Path,
+        entries: impl IntoIterator<Item = Entry>,
+    ) -> Result<Self, JournalError> {
         let io_error = |source| JournalError::Io { path: path.to_owned(), source };
         let temporary = path.with_extension("new");
-        let mut bytes = HEADER.as_bytes().to_vec();
-        for entry in entries {
-            bytes.extend(encode(&[entry])?);
+        let mut file = BufWriter::new(private_file(&temporary).map_err(io_error)?);
+        let mut length = 0;
+        let lines = entries.into_iter().map(|entry| encode(&[entry]));
+        for line in std::iter::once(Ok(HEADER.as_bytes().to_vec())).chain(lines) {
+            let line = line?;
+            length += u64::try_from(line.len()).unwrap_or_default();
+            file.write_all(&line).map_err(io_error)?;
         }
-        let mut file = private_file(&temporary).map_err(io_error)?;
-        file.write_all(&bytes)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| std::fs::rename(&temporary, path))
-            .map_err(io_error)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            length: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            broken: false,
-        })
+        let file = file.into_inner().map_err(|error| io_error(error.into_error()))?;
+        file.sync_all().and_then(|()| std::fs::rename(&temporary, path)).map_err(io_error)?;
+        Ok(Self { path: path.to_owned(), file, length, compact: length, patience: PATIENCE, broken: false })
+    }
+
+    /// As [`Self::replace`], of this journal.
+    ///
+    /// # Errors
+    /// When the file system refuses; this journal then goes on.
+    pub(crate) fn renew(&mut self, entries: impl IntoIterator<Item = Entry>) -> Result<(), JournalError> {
+        let renewed = Self::replace(&self.path, entries)?;
+        *self = Self { patience: self.patience, ..renewed };
+        Ok(())
+    }
+
+    /// Whether it has grown so much since it was written anew that most of it is likely out of date.
+    pub(crate) fn is_overgrown(&self) -> bool {
+        self.length > self.patience.max(self.compact.saturating_mul(2))
+    }
+
+    /// Leaves it to grow as if it had been written anew.
+    pub(crate) fn let_grow(&mut self) {
+        self.compact = self.length;
+    }
+
+    /// Lets it grow to this length, bytes.
+    #[cfg(test)]
+    pub(crate) fn set_patience(&mut self, patience: u64) {
+        self.patience = patience;
     }
 
     /// Adds what belongs together as one record: all of it is there after a crash, or none.
@@ -143,11 +182,6 @@ impl Journal {
         }
         self.length += u64::try_from(line.len()).unwrap_or_default();
         Ok(())
-    }
-
-    /// Where the journal is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 }
 
@@ -179,31 +213,29 @@ fn decode(line: &[u8]) -> Option<Vec<Entry>> {
 mod tests {
     use super::*;
 
-    fn moves(entries: Option<Vec<Entry>>) -> Vec<i64> {
-        let offset = |entry| {
+    fn moves(path: &Path) -> Result<Vec<i64>, JournalError> {
+        let mut moves = Vec::new();
+        let found = Journal::read(path, |entry| {
             let Entry::Clock(offset) = entry else { panic!("{entry:?}") };
-            offset
-        };
-        entries.unwrap().into_iter().map(offset).collect()
+            moves.push(offset);
+        })?;
+        assert!(found);
+        Ok(moves)
     }
 
     #[test]
     fn what_was_appended_is_read_back_and_a_torn_tail_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        assert!(Journal::read(&path).unwrap().is_none());
+        assert!(!Journal::read(&path, |_| {}).unwrap());
         let mut journal = Journal::replace(&path, vec![Entry::Clock(1)]).unwrap();
         journal.append(&[Entry::Clock(2), Entry::Clock(3)]).unwrap();
-        assert_eq!(moves(Journal::read(&path).unwrap()), [1, 2, 3]);
+        assert_eq!(moves(&path).unwrap(), [1, 2, 3]);
 
         let whole = std::fs::read(&path).unwrap();
         for cut in 1..20 {
             std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
-            assert_eq!(
-                moves(Journal::read(&path).unwrap()),
-                [1],
-                "{cut} bytes missing: none of the record is there"
-            );
+            assert_eq!(moves(&path).unwrap(), [1], "{cut} bytes missing: none of the record is there");
         }
     }
 
@@ -218,11 +250,29 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[position] ^= 1;
             std::fs::write(&path, &damaged).unwrap();
-            let message = Journal::read(&path).unwrap_err().to_string();
+            let message = moves(&path).unwrap_err().to_string();
             assert!(message.contains(path.to_str().unwrap()), "{message}");
         }
         std::fs::write(&path, "something else").unwrap();
-        assert!(matches!(Journal::read(&path), Err(JournalError::Version { .. })));
+        assert!(matches!(moves(&path), Err(JournalError::Version { .. })));
+    }
+
+    #[test]
+    fn it_is_overgrown_when_most_of_it_is_out_of_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut journal = Journal::replace(&path, (0..100).map(Entry::Clock)).unwrap();
+        journal.set_patience(1000);
+        let compact = journal.length;
+        assert!(compact > 1000 && !journal.is_overgrown());
+        while journal.length <= 2 * compact {
+            assert!(!journal.is_overgrown());
+            journal.append(&[Entry::Clock(1)]).unwrap();
+        }
+        assert!(journal.is_overgrown());
+        journal.let_grow();
+        assert!(!journal.is_overgrown());
+        assert!(moves(&path).unwrap().len() > 100);
     }
 
     #[cfg(unix)]

@@ -181,10 +181,11 @@ impl Sandbox {
             .map_err(|source| SandboxError::File { path: settings.data_dir.clone(), source })?;
         let rsa = listen::rsa_key(&settings, &ids).await?;
         let path = settings.data_dir.join("journal");
-        let entries = Journal::read(&path)?;
-        let new = entries.is_none();
-        let kept = Kept::from_entries(entries.unwrap_or_default(), &ids)
-            .ok_or_else(|| SandboxError::DamagedKey(path.clone()))?;
+        let (mut kept, mut readable) = (Kept::new(&ids), true);
+        let new = !Journal::read(&path, |entry| readable &= kept.take(entry))?;
+        if !readable {
+            return Err(SandboxError::DamagedKey(path));
+        }
         let ahead = kept.clock_offset.saturating_sub(clock.offset_millis());
         clock.advance(Duration::from_millis(u64::try_from(ahead).unwrap_or(0)));
 

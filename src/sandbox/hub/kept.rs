@@ -35,6 +35,13 @@ impl KnownKey {
         }
     }
 
+    /// A key that was kept; `None` when it is none.
+    fn read(kept: &KeptKey) -> Option<Self> {
+        let bytes = grammers_crypto::hex::opt_from_hex(&kept.key)?;
+        let key = AuthKey::new(bytes.try_into().ok()?);
+        Some(Self { key, dc: kept.dc, first_salt: kept.first_salt, made: kept.made, ends: None })
+    }
+
     /// Whether it is still good at `now`.
     pub(super) fn is_good(&self, now: i64) -> bool {
         self.ends.is_none_or(|ends| now < ends)
@@ -68,36 +75,33 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Reads the entries of a journal, oldest first. Keys that cannot be read are reported by `None`.
-    pub(crate) fn from_entries(entries: Vec<Entry>, ids: &Ids) -> Option<Self> {
-        let mut kept = Self {
+    /// Nothing.
+    pub(crate) fn new(ids: &Ids) -> Self {
+        Self {
             world: World::new(ids.clone()),
             keys: HashMap::new(),
             data_centres: Vec::new(),
             clock_offset: 0,
-        };
-        for entry in entries {
-            match entry {
-                Entry::World(record) => kept.world.restore(record),
-                Entry::Key(key) => {
-                    let bytes = grammers_crypto::hex::opt_from_hex(&key.key)?;
-                    let known = KnownKey {
-                        key: AuthKey::new(bytes.try_into().ok()?),
-                        dc: key.dc,
-                        first_salt: key.first_salt,
-                        made: key.made,
-                        ends: None,
-                    };
-                    kept.keys.insert(known.key.id(), Arc::new(known));
-                }
-                Entry::KeyGone(id) => {
-                    kept.keys.remove(&id);
-                }
-                Entry::DataCentres(listening) => kept.data_centres = listening,
-                Entry::Clock(offset) => kept.clock_offset = offset,
-            }
         }
-        Some(kept)
+    }
+
+    /// Takes an entry of a journal in, oldest first; whether it could be read.
+    pub(crate) fn take(&mut self, entry: Entry) -> bool {
+        match entry {
+            Entry::World(record) => self.world.restore(record),
+            Entry::Key(key) => match KnownKey::read(&key) {
+                Some(known) => {
+                    self.keys.insert(known.key.id(), Arc::new(known));
+                }
+                None => return false,
+            },
+            Entry::KeyGone(id) => {
+                self.keys.remove(&id);
+            }
+            Entry::DataCentres(listening) => self.data_centres = listening,
+            Entry::Clock(offset) => self.clock_offset = offset,
+        }
+        true
     }
 }
 
@@ -107,9 +111,9 @@ pub(super) fn all_entries(
     keys: &HashMap<i64, Arc<KnownKey>>,
     listening: &[(i32, SocketAddrV4)],
     clock_offset: i64,
-) -> Vec<Entry> {
-    let mut entries = vec![Entry::Clock(clock_offset), Entry::DataCentres(listening.to_vec())];
-    entries.extend(keys.values().filter_map(|known| known.entry()));
-    entries.extend(world.all_records().into_iter().map(Entry::World));
-    entries
+) -> impl Iterator<Item = Entry> {
+    [Entry::Clock(clock_offset), Entry::DataCentres(listening.to_vec())]
+        .into_iter()
+        .chain(keys.values().filter_map(|known| known.entry()))
+        .chain(world.all_records().map(Entry::World))
 }

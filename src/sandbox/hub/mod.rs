@@ -145,6 +145,10 @@ impl Hub {
         let changed = !records.is_empty();
         let entries: Vec<Entry> = records.into_iter().map(Entry::World).collect();
         state.journal.append(&entries).inspect_err(report)?;
+        if state.journal.is_overgrown() && self.write_anew(&mut state).is_err() {
+            // What changed is kept all the same.
+            state.journal.let_grow();
+        }
         for event in events {
             self.tell(&state.world, &event);
         }
@@ -241,10 +245,7 @@ impl Hub {
             let mut state = self.state();
             state.world.empty();
             state.world.take_changes();
-            let offset = self.clock.offset_millis();
-            let entries = all_entries(&state.world, &state.keys, &self.listening, offset);
-            let path = state.journal.path().to_owned();
-            state.journal = Journal::replace(&path, entries).inspect_err(report)?;
+            self.write_anew(&mut state)?;
         }
         self.faults.clear();
         self.calls().clear();
@@ -313,6 +314,19 @@ impl Hub {
     /// Every method that was called.
     pub(crate) fn calls(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, CallCount>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the journal grow to this length, bytes.
+    #[cfg(test)]
+    pub(crate) fn let_journal_grow_to(&self, length: u64) {
+        self.state().journal.set_patience(length);
+    }
+
+    /// Replaces the journal by one that holds what is so, and nothing that was.
+    fn write_anew(&self, state: &mut State) -> Result<(), JournalError> {
+        let offset = self.clock.offset_millis();
+        let entries = all_entries(&state.world, &state.keys, &self.listening, offset);
+        state.journal.renew(entries).inspect_err(report)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

@@ -113,7 +113,7 @@ fn reply_header(id: i32) -> e::MessageReplyHeader {
 }
 
 /// `messageMediaContact`
-pub(super) fn contact(contact: &Contact) -> e::MessageMedia {
+fn contact(contact: &Contact) -> e::MessageMedia {
     e::MessageMedia::Contact(t::MessageMediaContact {
         phone_number: contact.phone.clone(),
         first_name: contact.first_name.clone(),

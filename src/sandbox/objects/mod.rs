@@ -21,7 +21,8 @@ use super::world::World;
 
 pub(crate) use message::message;
 pub(crate) use message::people_in;
-pub(crate) use update::answer_of_send;
+pub(crate) use update::answer_in_full;
+pub(crate) use update::answer_of_text;
 pub(crate) use update::callback_query;
 pub(crate) use update::changed_message;
 pub(crate) use update::deleted_message;

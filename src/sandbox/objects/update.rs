@@ -13,7 +13,6 @@ use crate::sandbox::world::World;
 
 use super::date;
 use super::message;
-use super::message::contact;
 use super::peer;
 use super::people_in;
 use super::users;
@@ -65,23 +64,27 @@ pub(crate) fn deleted_message(id: i32, pts: i32) -> e::Update {
     e::Update::DeleteMessages(t::UpdateDeleteMessages { messages: vec![id], pts, pts_count: 1 })
 }
 
-/// The answer to a message that was sent: short for plain text, else `updateMessageID` and `updateNewMessage`.
-pub(crate) fn answer_of_send(world: &World, owner: AccountId, id: i32, random_id: i64) -> Option<e::Updates> {
+/// The answer to `messages.sendMessage`: short for plain text to somebody else.
+pub(crate) fn answer_of_text(world: &World, owner: AccountId, id: i32, random_id: i64) -> Option<e::Updates> {
     let kept = world.message(owner, id)?;
-    let content = &kept.content;
-    let plain = kept.reply_to.is_none() && content.markup.is_none() && content.forwarded.is_none();
-    if plain && kept.chat != owner {
-        return Some(e::Updates::UpdateShortSentMessage(t::UpdateShortSentMessage {
-            out: true,
-            id,
-            pts: kept.pts,
-            pts_count: 1,
-            date: date(kept.date),
-            media: content.contact.as_ref().map(contact),
-            entities: None,
-            ttl_period: None,
-        }));
+    if kept.reply_to.is_some() || kept.content.markup.is_some() || kept.chat == owner {
+        return answer_in_full(world, owner, id, random_id);
     }
+    Some(e::Updates::UpdateShortSentMessage(t::UpdateShortSentMessage {
+        out: true,
+        id,
+        pts: kept.pts,
+        pts_count: 1,
+        date: date(kept.date),
+        media: None,
+        entities: None,
+        ttl_period: None,
+    }))
+}
+
+/// The answer to whatever else sends a message: `updateMessageID` and `updateNewMessage`.
+pub(crate) fn answer_in_full(world: &World, owner: AccountId, id: i32, random_id: i64) -> Option<e::Updates> {
+    let kept = world.message(owner, id)?;
     let known = e::Update::MessageId(t::UpdateMessageId { id, random_id });
     let update = new_message_update(owner, &kept);
     Some(updates(world, owner, vec![known, update], people_in(&kept), kept.date))

@@ -77,16 +77,17 @@ pub(super) fn start_bot(
         people::only_people(world, me.account)?;
         let bot = people::named_user(world, me.account, &request.bot)?;
         let id = world.start(me, bot, &request.start_param, Some(random_id), now)?;
-        objects::answer_of_send(world, me.account, id, random_id).ok_or(Refusal::MessageIdInvalid)
+        objects::answer_in_full(world, me.account, id, random_id).ok_or(Refusal::MessageIdInvalid)
     })
 }
 
 fn send_draft(hub: &Hub, me: Sender, to: &e::InputPeer, draft: Draft) -> Result<e::Updates, RpcError> {
-    let random_id = draft.random_id.unwrap_or_default();
+    let (random_id, media) = (draft.random_id.unwrap_or_default(), draft.contact.is_some());
+    let answer = if media { objects::answer_in_full } else { objects::answer_of_text };
     change(hub, |world, now| {
         let to = people::named_peer(world, me.account, to)?;
         let id = world.send(me, to, draft, now)?;
-        objects::answer_of_send(world, me.account, id, random_id).ok_or(Refusal::MessageIdInvalid)
+        answer(world, me.account, id, random_id).ok_or(Refusal::MessageIdInvalid)
     })
 }
 

@@ -415,7 +415,89 @@ mod tests {
         assert!(Call::read(endless).is_none());
     }
 
+    fn message(rich_message: Option<tl::enums::InputRichMessage>) -> f::messages::SendMessage {
+        let mut message =
+            crate::sandbox::tests::support::send_message(tl::enums::InputPeer::PeerSelf, "text", 1);
+        message.rich_message = rich_message;
+        message
+    }
+
+    #[test]
+    fn what_could_recurse_without_end_is_refused_before_it_is_decoded() {
+        let refused = |body: Vec<u8>| {
+            let call = Call::read(body)?;
+            Some(call.answer(|_: f::messages::SendMessage| unreachable!()).unwrap_err().name)
+        };
+        let rich = tl::types::InputRichMessage {
+            rtl: false,
+            noautolink: false,
+            blocks: vec![],
+            photos: None,
+            documents: None,
+            users: None,
+        };
+        let mut body = message(Some(rich.into())).to_bytes();
+        // Blocks within blocks, a hundred thousand deep.
+        for _ in 0..100_000 {
+            body.extend(tl::types::PageBlockCover::CONSTRUCTOR_ID.to_le_bytes());
+        }
+        assert_eq!(refused(body).as_deref(), Some("MEDIA_INVALID"));
+        let media: Vec<u8> = std::iter::once(f::messages::SendMedia::CONSTRUCTOR_ID)
+            .chain([0; 8])
+            .chain(std::iter::repeat_n(tl::types::InputMediaPaidMedia::CONSTRUCTOR_ID, 100_000))
+            .flat_map(u32::to_le_bytes)
+            .collect();
+        assert_eq!(refused(media).as_deref(), Some("MEDIA_INVALID"));
+        let mut peers = f::messages::SendMessage::CONSTRUCTOR_ID.to_le_bytes().to_vec();
+        peers.extend([0; 4]);
+        for _ in 0..100_000 {
+            peers.extend(tl::types::InputPeerChannelFromMessage::CONSTRUCTOR_ID.to_le_bytes());
+        }
+        assert_eq!(refused(peers), None);
+    }
+
+    #[test]
+    fn the_deepest_nesting_that_is_decoded_fits_the_stack() {
+        let mut peer = tl::enums::InputPeer::PeerSelf;
+        for _ in 0..MAX_NESTING {
+            peer = tl::types::InputPeerUserFromMessage { peer, msg_id: 1, user_id: 1 }.into();
+        }
+        let mut deep = message(None);
+        deep.peer = peer;
+        // A thread has 2 MiB, as a worker of the runtime has.
+        let decoded = std::thread::spawn(move || {
+            let call = Call::read(deep.to_bytes())?;
+            call.answer(|_: f::messages::SendMessage| Err(RpcError::new(400, "X"))).err()
+        });
+        assert_eq!(decoded.join().unwrap().unwrap().name, "X");
+    }
+
     proptest! {
+        #[test]
+        fn a_message_with_any_byte_changed_is_read_or_refused(
+            position in 0usize..200,
+            value: u8,
+            cut in 0usize..200,
+        ) {
+            use crate::sandbox::tests::support;
+            let mut bot = message(None);
+            bot.reply_markup = Some(support::inline(&[("Yes", "y"), ("Help", "https://example.com/")]));
+            bot.reply_to = Some(support::reply_to(1));
+            let mut body = bot.to_bytes();
+            let position = position % body.len();
+            body[position] = value;
+            body.truncate(body.len().saturating_sub(cut.saturating_sub(100)));
+            if let Some(call) = Call::read(body) {
+                let _ = call.answer(|request: f::messages::SendMessage| {
+                    let markup = request.reply_markup.map(markup::read).transpose()?;
+                    if let Some(Some(markup)) = markup {
+                        markup.check()?;
+                    }
+                    Err(RpcError::new(400, "X"))
+                });
+            }
+        }
+
         #[test]
         fn hostile_requests_are_read_or_refused(
             wrapper in prop::sample::select(vec![
@@ -424,6 +506,8 @@ mod tests {
                 f::InvokeAfterMsgs::<Rest>::CONSTRUCTOR_ID,
                 f::auth::SendCode::CONSTRUCTOR_ID,
                 f::users::GetUsers::CONSTRUCTOR_ID,
+                f::messages::SendMedia::CONSTRUCTOR_ID,
+                f::messages::EditMessage::CONSTRUCTOR_ID,
                 GZIP_PACKED,
             ]),
             bytes in prop::collection::vec(any::<u8>(), 0..300),
@@ -432,6 +516,8 @@ mod tests {
             if let Some(call) = Call::read(body) {
                 let _ = call.answer(|_: f::auth::SendCode| Err(RpcError::new(400, "X")));
                 let _ = call.answer(|_: f::users::GetUsers| Ok(vec![]));
+                let _ = call.answer(|_: f::messages::SendMedia| Err(RpcError::new(400, "X")));
+                let _ = call.answer(|_: f::messages::EditMessage| Err(RpcError::new(400, "X")));
             }
         }
 

@@ -2,8 +2,10 @@
 
 mod chats;
 mod control;
+mod cost;
 mod hostile;
 mod phone;
 mod protocol;
 mod sign_in;
-mod support;
+pub(super) mod support;
+mod updates;

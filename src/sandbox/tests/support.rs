@@ -412,7 +412,7 @@ pub(super) fn bare_peer(user_id: i64) -> tl::enums::InputPeer {
     tl::enums::InputPeer::User(tl::types::InputPeerUser { user_id, access_hash: 0 })
 }
 
-pub(super) fn send_message(
+pub(in crate::sandbox) fn send_message(
     peer: tl::enums::InputPeer,
     message: &str,
     random_id: i64,
@@ -465,7 +465,7 @@ pub(super) fn edit_message(
     }
 }
 
-pub(super) fn reply_to(id: i32) -> tl::enums::InputReplyTo {
+pub(in crate::sandbox) fn reply_to(id: i32) -> tl::enums::InputReplyTo {
     tl::enums::InputReplyTo::Message(tl::types::InputReplyToMessage {
         reply_to_msg_id: id,
         top_msg_id: None,
@@ -480,7 +480,7 @@ pub(super) fn reply_to(id: i32) -> tl::enums::InputReplyTo {
 }
 
 /// One row of inline buttons: text and data, or text and address.
-pub(super) fn inline(buttons: &[(&str, &str)]) -> tl::enums::ReplyMarkup {
+pub(in crate::sandbox) fn inline(buttons: &[(&str, &str)]) -> tl::enums::ReplyMarkup {
     let buttons = buttons
         .iter()
         .map(|(text, action)| {

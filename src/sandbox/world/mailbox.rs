@@ -21,7 +21,7 @@ use super::message::Stored;
 
 /// How many messages a mailbox keeps. Of older ones it knows nothing, and whoever asks for a difference from before
 /// them is told that it is too long.
-pub(super) const MAX_KEPT: usize = 50_000;
+pub(super) const MAX_KEPT: usize = 100_000;
 
 /// One account's messages by id, and what happened to them in the order of `pts`. An id in the log without a message was
 /// deleted.
@@ -70,6 +70,12 @@ pub(crate) struct HistoryQuery {
 }
 
 impl World {
+    /// Keeps so many messages in a mailbox from now on.
+    #[cfg(test)]
+    pub(crate) fn keep_at_most(&mut self, messages: usize) {
+        self.max_kept = messages;
+    }
+
     /// Puts a message from the service account into an account's mailbox.
     pub(super) fn deliver_from_service(&mut self, to: AccountId, text: String, now: Timestamp) {
         let Some(place) = self.next_place(to) else {

@@ -172,6 +172,7 @@ fn is_address(address: &str) -> bool {
         if address.contains("://") { Url::parse(address) } else { Url::parse(&format!("http://{address}")) };
     url.is_ok_and(|url| match url.scheme() {
         "tg" | "ton" => url.host_str().is_some_and(|host| !host.is_empty()),
+        "http" | "https" if !url.username().is_empty() => false,
         "http" | "https" => match url.host() {
             Some(Host::Domain(name)) => name.trim_end_matches('.').contains('.'),
             Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,

@@ -287,21 +287,22 @@ impl World {
     }
 
     /// Everything, as records that make an equal world.
-    pub(crate) fn all_records(&self) -> Vec<Record> {
-        let mut records = vec![self.secret_record()];
-        records.extend(self.accounts.values().cloned().map(Record::Account));
-        records.extend(self.devices.values().cloned().map(Record::Device));
-        records.extend(self.unregistered.values().cloned().map(Record::Unregistered));
+    pub(crate) fn all_records(&self) -> impl Iterator<Item = Record> {
         let relations = self.relations.iter();
-        records
-            .extend(relations.map(|((owner, other), relation)| Record::Relation(*owner, *other, *relation)));
-        records.extend(self.messages.iter().map(|(key, stored)| Record::Message(*key, stored.clone())));
         let owners: BTreeSet<_> = self.mailboxes.keys().copied().collect();
-        for account in owners {
-            let deleted = self.mailboxes.get(&account).into_iter().flat_map(mailbox::Mailbox::deleted);
-            records.extend(deleted.map(|(message, pts)| Record::Deleted { account, message, pts }));
-        }
-        records
+        std::iter::once(self.secret_record())
+            .chain(self.accounts.values().cloned().map(Record::Account))
+            .chain(self.devices.values().cloned().map(Record::Device))
+            .chain(self.unregistered.values().cloned().map(Record::Unregistered))
+            .chain(relations.map(|((owner, other), relation)| Record::Relation(*owner, *other, *relation)))
+            .chain(self.messages.iter().map(|(key, stored)| Record::Message(*key, stored.clone())))
+            .chain(owners.into_iter().flat_map(|account| self.deletions(account)))
+    }
+
+    fn deletions(&self, account: AccountId) -> impl Iterator<Item = Record> {
+        let mailbox = self.mailboxes.get(&account);
+        let deleted = mailbox.into_iter().flat_map(mailbox::Mailbox::deleted);
+        deleted.map(move |(message, pts)| Record::Deleted { account, message, pts })
     }
 
     /// What changed since the last call: records to keep before anyone is told, and events to tell.
@@ -365,5 +366,7 @@ impl World {
     }
 }
 
+#[cfg(test)]
+mod chat_tests;
 #[cfg(test)]
 mod tests;

@@ -178,7 +178,7 @@ fn its_records_make_the_world_anew_whether_told_one_by_one_or_at_once() {
     world.forget_device(DeviceId(3));
     let (told, events) = world.take_changes();
     assert!(matches!(events[..], [Event::NewMessage { .. }]));
-    let show = |world: &World| serde_json::to_value(world.all_records()).unwrap();
+    let show = |world: &World| serde_json::to_value(world.all_records().collect::<Vec<_>>()).unwrap();
     let rebuilt = |records: Vec<Record>| {
         let mut world = World::new(Ids::from_seed([8; 32]));
         for record in records {
@@ -188,7 +188,7 @@ fn its_records_make_the_world_anew_whether_told_one_by_one_or_at_once() {
         world
     };
     assert_eq!(show(&rebuilt(told)), show(&world));
-    let mut again = rebuilt(world.all_records());
+    let mut again = rebuilt(world.all_records().collect());
     assert_eq!(show(&again), show(&world));
     assert!(again.knows_number(&Phone::parse("+15550199999").unwrap()));
     assert_eq!(
