@@ -345,6 +345,7 @@ function showPhone() {
       lines(chat.name, chat.text),
       make('span', { className: 'aside' }, make('time', { className: 'soft' }, chat.when),
         chat.unread ? make('span', { className: 'badge' }, String(chat.unread), make('span', { className: 'unseen' }, ' unread')) : null))));
+  showSms();
   $('chats-none').hidden = chats.length > 0 || !state.loaded;
 
   $('phone').classList.toggle('in-chat', Boolean(open));
@@ -352,6 +353,21 @@ function showPhone() {
   $('no-chat').hidden = Boolean(open);
   if (open) showChat(open);
 }
+
+// A login code goes to Telegram where the person is signed in somewhere, and to the telephone where not.
+function showSms() {
+  const { login_code: code } = state.me;
+  const inTelegram = [...state.messages.values()].some(({ from_id: from, text }) => from === SERVICE && text.includes(code));
+  const news = code && state.loaded && !inTelegram;
+  $('sms').hidden = !news;
+  if (news && $('sms').dataset.code !== code) {
+    $('sms').dataset.code = code;
+    $('sms').replaceChildren('✉ SMS: Telegram login code ', codeButton(code));
+  }
+}
+
+const codeButton = (code) =>
+  make('button', { type: 'button', className: 'code', title: 'Copy', onclick: () => copy(code) }, code);
 
 // A chat that has no messages yet.
 function newChat(id) {
@@ -439,7 +455,7 @@ function textOf({ text, from_id: from }) {
   let end = 0;
   for (const { 0: found, index } of text.matchAll(pattern)) {
     const press = from === SERVICE
-      ? make('button', { type: 'button', className: 'code', title: 'Copy', onclick: () => copy(found) }, found)
+      ? codeButton(found)
       : make('button', { type: 'button', className: 'link', onclick: () => openLink(found).catch(problem) }, found);
     parts.push(text.slice(end, index), press);
     end = index + found.length;
