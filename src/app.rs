@@ -1,6 +1,7 @@
 //! The composition root: settings become parts, parts become a running service. Nothing is decided here.
 
 mod moving;
+mod sign_ins;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,10 +17,15 @@ pub use self::moving::export_session;
 pub use self::moving::import_session;
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;
+use crate::domain::developer::Email;
 use crate::domain::ids::Ids;
 use crate::domain::ids::Secret;
 use crate::domain::place::SessionStore;
 use crate::domain::seal::Sealer;
+use crate::flows::accounts::Accounts;
+use crate::flows::confirm::Confirm;
+use crate::flows::developers::DeveloperError;
+use crate::flows::outbox::Outbox;
 use crate::flows::readiness::Readiness;
 use crate::flows::sign_in::SignIn;
 use crate::http;
@@ -31,7 +37,8 @@ use crate::store::SledStore;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::telegram;
-use crate::telegram::AccountEvent;
+use crate::telegram::BadToken;
+use crate::telegram::Bots;
 use crate::telegram::Gateway;
 use crate::telemetry;
 use crate::vault::Vault;
@@ -73,8 +80,37 @@ pub struct Settings {
     pub mode: Mode,
     /// How to reach it.
     pub telegram: telegram::Settings,
-    /// Whether to serve `GET /demo`: where the sandbox is embedded.
+    /// `TELEGRAM_BOT_TOKEN`: the bot that prompts where a project has none of its own.
+    pub bot_token: Option<Secret<String>>,
+    /// What apps and developers are offered.
+    pub apps: AppSettings,
+}
+
+/// What apps and developers are offered.
+#[derive(Clone, Debug)]
+pub struct AppSettings {
+    /// `CONNECTOR_PUBLIC_URL`, without a slash at the end; `None`: where the service listens.
+    pub public_url: Option<String>,
+    /// `CONNECTOR_LINK_BASE`, without a slash at the end.
+    pub link_base: String,
+    /// `CONNECTOR_DEEPLINK_BY_PHONE`.
+    pub deeplink_by_phone: bool,
+    /// `CONNECTOR_BOOTSTRAP_EMAIL` and `CONNECTOR_BOOTSTRAP_PASSWORD`: a developer to make.
+    pub bootstrap: Option<(Email, Secret<String>)>,
+    /// Whether to make the demo developer and project, and to serve `GET /demo`.
     pub demo: bool,
+}
+
+impl Default for AppSettings {
+    fn default() -> Self {
+        Self {
+            public_url: None,
+            link_base: "https://t.me".to_owned(),
+            deeplink_by_phone: false,
+            bootstrap: None,
+            demo: false,
+        }
+    }
 }
 
 impl Settings {
@@ -96,6 +132,12 @@ pub enum StartError {
     /// The session store.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The default bot's token.
+    #[error("TELEGRAM_BOT_TOKEN: {0}")]
+    BotToken(#[from] BadToken),
+    /// The first developer.
+    #[error("the first developer cannot be made: {0}")]
+    Bootstrap(#[from] DeveloperError),
     /// The listener.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -121,6 +163,7 @@ pub struct App {
     address: SocketAddr,
     ops_address: Option<SocketAddr>,
     gateway: Gateway,
+    bots: Bots,
     sign_in: SignIn,
     tasks: Tasks,
 }
@@ -151,20 +194,27 @@ impl App {
 
         let vault = settings.vault(sealer).await;
         let unsaved = store.unsaved_session().await?;
-        let events = Arc::new(|event| {
-            let AccountEvent::Message { outgoing, .. } = event;
-            tracing::debug!(outgoing, "a message in the account");
-        });
+        let outbox = Outbox::new(Arc::clone(&store), Arc::clone(&clock), tasks.clone());
+        let confirm = Confirm::new(Arc::clone(&store), outbox.clone(), Arc::clone(&clock), tasks.clone());
+        let telegram = settings.telegram;
+        let bots = Bots::new(telegram.clone(), vault.clone(), ids.clone(), tasks.clone(), confirm.sink());
         let gateway =
-            Gateway::open(settings.telegram, vault, unsaved, ids.clone(), tasks.clone(), events).await?;
-        let sign_in = SignIn::open(Arc::clone(&store), gateway.clone(), clock, tasks.clone()).await?;
-        let readiness = Readiness::new(store, gateway.clone(), tasks.clone());
+            Gateway::open(telegram, vault, unsaved, ids.clone(), tasks.clone(), confirm.sink()).await?;
+        let default_bot = settings.bot_token.map(|token| bots.run(token)).transpose()?;
+        let accounts = Accounts::new(gateway.clone(), bots.clone(), default_bot);
+        let sign_in =
+            SignIn::open(Arc::clone(&store), gateway.clone(), Arc::clone(&clock), tasks.clone()).await?;
+        let readiness =
+            Readiness::new(Arc::clone(&store), gateway.clone(), bots.clone(), default_bot, tasks.clone());
+        let room =
+            sign_ins::Room { store, accounts, outbox, confirm, clock, ids: ids.clone(), mode: settings.mode };
+        let demo = settings.apps.demo;
+        let (auth, developers) = room.open(settings.apps, address, &tasks).await?;
 
         let operator = http::OperatorPolicy { token: settings.admin_token, loopback: settings.loopback };
         let trusted_proxies = settings.trusted_proxies.into();
         let custody = sign_in.clone();
-        let demo = settings.demo;
-        let parts = http::Parts { sign_in, readiness, operator, trusted_proxies, ids, demo };
+        let parts = http::Parts { auth, developers, sign_in, readiness, operator, trusted_proxies, ids, demo };
         tasks.spawn("metrics", upkeep(tasks.clone()));
         let ops_address = ops.as_ref().map(|(_, address)| *address);
         if let Some((acceptor, _)) = ops {
@@ -172,7 +222,7 @@ impl App {
         }
         serve(&tasks, "http", acceptor, http::routes(parts));
         tracing::info!(%address, mode = %settings.mode, "serving");
-        Ok(Self { address, ops_address, gateway, sign_in: custody, tasks })
+        Ok(Self { address, ops_address, gateway, bots, sign_in: custody, tasks })
     }
 
     /// Where it listens.
@@ -185,14 +235,15 @@ impl App {
         self.ops_address
     }
 
-    /// Stops accepting, finishes what is under way, saves, closes the Telegram connection. Under 5 s.
+    /// Stops accepting, finishes what is under way, saves, closes the Telegram connections. Under 5 s.
     pub async fn stop(self) {
         let begun = Instant::now();
         self.tasks.stop();
         // What is under way may still want the connection, so it goes first.
         let drained = tokio::time::timeout(DRAIN, self.sign_in.drained()).await;
         let left = STOP_SAVE.min(STOP.saturating_sub(begun.elapsed()));
-        let saved = tokio::time::timeout(left, self.gateway.close()).await;
+        let closing = async { tokio::join!(self.gateway.close(), self.bots.close()) };
+        let saved = tokio::time::timeout(left, closing).await;
         if let Err(error) = self.sign_in.settle_custody().await {
             tracing::error!(%error, "the store does not keep the unsaved session");
         }

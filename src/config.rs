@@ -1,6 +1,7 @@
 //! Flags and environment become settings (contract, section 1). The only file that reads either; all problems are
 //! told at once. Secrets come from `NAME` or from the file that `NAME_FILE` names, never from a flag.
 
+mod apps;
 mod network;
 mod session;
 
@@ -13,6 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use url::Url;
 
+pub use self::apps::AppFlags;
+pub use self::apps::Apps;
 pub use self::network::TelegramChoice;
 use self::network::{SandboxFlag, default_data_dir, sandbox_flag};
 pub use self::session::MoveCommand;
@@ -100,6 +103,9 @@ pub struct ServeFlags {
     /// Networks (CIDR, comma-separated) whose X-Forwarded-For and Forwarded headers are believed.
     #[arg(long, env = "CONNECTOR_TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,
+    /// What apps and developers are offered.
+    #[command(flatten)]
+    pub apps: AppFlags,
     /// The embedded sandbox.
     #[command(flatten)]
     pub embedded: SandboxListenFlags,
@@ -186,6 +192,10 @@ pub struct Serve {
     pub admin_token: Option<Secret<String>>,
     /// `CONNECTOR_MASTER_KEY`.
     pub master_key: Option<Secret<[u8; 32]>>,
+    /// `TELEGRAM_BOT_TOKEN`.
+    pub bot_token: Option<Secret<String>>,
+    /// What apps and developers are offered.
+    pub apps: Apps,
 }
 
 /// Everything that is wrong with the settings, a line each.
@@ -265,8 +275,14 @@ impl Environment {
     }
 }
 
-const SECRETS: [&str; 4] =
-    ["TELEGRAM_PROXY", "CONNECTOR_ADMIN_TOKEN", "CONNECTOR_MASTER_KEY", "TELEGRAM_API_HASH"];
+const SECRETS: [&str; 6] = [
+    "CONNECTOR_BOOTSTRAP_PASSWORD",
+    "TELEGRAM_PROXY",
+    "TELEGRAM_BOT_TOKEN",
+    "CONNECTOR_ADMIN_TOKEN",
+    "CONNECTOR_MASTER_KEY",
+    "TELEGRAM_API_HASH",
+];
 
 impl ServeFlags {
     /// Flags and environment as settings.
@@ -279,6 +295,8 @@ impl ServeFlags {
         let master_key = environment.master_key(&mut problems);
         let api_hash = environment.secret("TELEGRAM_API_HASH", &mut problems);
         let proxy = environment.secret("TELEGRAM_PROXY", &mut problems);
+        let bot_token = environment.bot_token(&mut problems);
+        let apps = self.apps.resolve(self.public_url.as_ref(), environment, &mut problems);
         let trusted_proxies = networks(&self.trusted_proxies, &mut problems);
 
         let telegram = self.telegram_choice(api_hash, &mut problems);
@@ -317,6 +335,8 @@ impl ServeFlags {
                 proxy,
                 admin_token,
                 master_key,
+                bot_token,
+                apps,
             }),
             _ => Err(Problems(problems)),
         }
@@ -456,6 +476,16 @@ mod tests {
         let both = [("CONNECTOR_ADMIN_TOKEN_FILE", place), ("CONNECTOR_ADMIN_TOKEN", "x")];
         assert!(serve(&["--sandbox"], &both).is_err());
         assert!(serve(&["--sandbox"], &[("CONNECTOR_ADMIN_TOKEN_FILE", "/none")]).is_err());
+    }
+
+    #[test]
+    fn a_bot_token_is_checked_for_its_form_and_never_told() {
+        let set = |token| serve(&["--sandbox"], &[("TELEGRAM_BOT_TOKEN", token)]);
+        let good = set("110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw").unwrap();
+        assert!(good.bot_token.is_some() && serve(&["--sandbox"], &[]).unwrap().bot_token.is_none());
+        let error = set("hunter2").unwrap_err().to_string();
+        assert!(error.contains("TELEGRAM_BOT_TOKEN") && !error.contains("hunter2"), "{error}");
+        assert!(set("").is_err());
     }
 
     #[test]

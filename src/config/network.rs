@@ -1,9 +1,11 @@
-//! Which Telegram a command is about, and where its data is kept unless somewhere else is named.
+//! Which Telegram a command is about, by which bot, and where its data is kept unless somewhere else is named.
 
 use std::path::PathBuf;
 
 use url::Url;
 
+use super::Environment;
+use crate::domain::bot_token::bot_id;
 use crate::domain::ids::Secret;
 
 /// Which Telegram the service joins.
@@ -46,6 +48,18 @@ pub(super) fn sandbox_flag(text: Option<&str>, problems: &mut Vec<String>) -> Op
             }
             parsed.map(SandboxFlag::At)
         }
+    }
+}
+
+impl Environment {
+    /// `TELEGRAM_BOT_TOKEN`, if it has a token's form.
+    pub(super) fn bot_token(&self, problems: &mut Vec<String>) -> Option<Secret<String>> {
+        let token = self.secret("TELEGRAM_BOT_TOKEN", problems)?;
+        if let Err(error) = bot_id(&token) {
+            problems.push(format!("TELEGRAM_BOT_TOKEN: {error}"));
+            return None;
+        }
+        Some(token)
     }
 }
 

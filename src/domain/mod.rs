@@ -2,9 +2,16 @@
 //! Nothing here opens a socket, reads a file, spawns a task, or asks the system for the time or for randomness.
 
 pub mod account;
+pub mod auth_session;
+pub mod bot_token;
 pub mod clock;
+pub mod developer;
+pub mod errand;
 pub mod ids;
+pub mod language;
 pub mod login;
 pub mod place;
+pub mod project;
+pub mod proof;
 pub mod seal;
 pub mod string_session;

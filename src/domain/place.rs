@@ -66,6 +66,18 @@ impl Place {
         }
     }
 
+    /// The object `name` where this object is.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Self {
+        match self {
+            Self::Path(file) => Self::Path(file.with_file_name(name)),
+            Self::S3 { bucket, key } => {
+                let prefix = key.rsplit_once('/').map_or("", |(prefix, _)| prefix);
+                Self::S3 { bucket: bucket.clone(), key: prefix.to_owned() }.join(name)
+            }
+        }
+    }
+
     /// Whether the master key must come from the environment: who comes to a bucket brings no data directory.
     pub const fn is_remote(&self) -> bool {
         matches!(self, Self::S3 { .. })
@@ -108,6 +120,7 @@ mod tests {
             let place = Place::store(text).unwrap();
             assert!(place.is_remote());
             assert_eq!(place.join("account.session").to_string(), object);
+            assert_eq!(place.join("x").beside("account.session").to_string(), object);
         }
         for text in ["", "file:", "ftp://x", "./x", "s3:", "s3://", "s3:///x", "s3://user:pass@host/x"] {
             assert_eq!(Place::store(text), None, "{text}");

@@ -5,6 +5,7 @@ use std::fmt;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac as _};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -51,6 +52,7 @@ pub enum UnsealError {
 pub struct Sealer {
     cipher: XChaCha20Poly1305,
     key_id: KeyId,
+    index_key: Zeroizing<[u8; 32]>,
     ids: Ids,
 }
 
@@ -67,7 +69,28 @@ impl Sealer {
             Sha256::new_with_prefix(b"telegram-connector master key id").chain_update(master_key).finalize();
         let mut key_id = [0; KEY_ID];
         key_id.iter_mut().zip(digest).for_each(|(id, byte)| *id = byte);
-        Self { cipher: XChaCha20Poly1305::new(&Key::from(*master_key)), key_id: KeyId(key_id), ids }
+        let index_key =
+            Sha256::new_with_prefix(b"telegram-connector index key").chain_update(master_key).finalize();
+        Self {
+            cipher: XChaCha20Poly1305::new(&Key::from(*master_key)),
+            key_id: KeyId(key_id),
+            index_key: Zeroizing::new(index_key.into()),
+            ids,
+        }
+    }
+
+    /// Names a value in an index without telling it: the start of an HMAC under the master key (RFC 2104). The same for
+    /// the same `context` and value.
+    #[expect(clippy::missing_panics_doc, reason = "it does not")]
+    pub fn blind(&self, context: &str, value: &[u8]) -> [u8; 16] {
+        #[expect(clippy::expect_used, reason = "an HMAC takes a key of any length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.index_key).expect("any length will do");
+        mac.update(context.as_bytes());
+        mac.update(&[0]);
+        mac.update(value);
+        let mut name = [0; 16];
+        name.iter_mut().zip(mac.finalize().into_bytes()).for_each(|(to, from)| *to = from);
+        name
     }
 
     /// Which master key this is.
@@ -132,6 +155,17 @@ mod tests {
         assert_eq!(sealer(1).open("sessions/account", &sealed), Err(UnsealError::Damaged));
         assert!(matches!(sealer(2).open("sign_in/pending", &sealed), Err(UnsealError::OtherKey { .. })));
         assert!(!sealed.windows(6).any(|window| window == b"secret"));
+    }
+
+    #[test]
+    fn an_index_name_depends_on_key_context_and_value_and_tells_none() {
+        let name = sealer(1).blind("person", b"7");
+        assert_eq!(name, sealer(1).blind("person", b"7"));
+        for other in
+            [sealer(2).blind("person", b"7"), sealer(1).blind("email", b"7"), sealer(1).blind("person", b"8")]
+        {
+            assert_ne!(name, other);
+        }
     }
 
     #[test]

@@ -1,4 +1,10 @@
 //! The use cases: one function for each thing a caller can do, with typed outcomes. No HTTP, no MTProto, no SQL here.
 
+pub mod accounts;
+pub mod auth;
+pub mod confirm;
+pub mod developers;
+pub mod outbox;
 pub mod readiness;
 pub mod sign_in;
+mod texts;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::lifecycle::Tasks;
 use crate::store::Store;
+use crate::telegram::Bots;
 use crate::telegram::Gateway;
 
 /// A state for each part, in one word.
@@ -15,7 +16,8 @@ pub struct Report {
     pub session_store: &'static str,
     /// `ok`, `signed_out`, `connecting`, `reconnecting`, `unknown`.
     pub telegram: &'static str,
-    /// `none`: no bot is configured.
+    /// The default bot: `none` is configured, `ok`, `connecting`, `reconnecting`, `signed_out`, `token_invalid`,
+    /// `unknown`.
     pub bot: &'static str,
     /// Whether requests should be sent here.
     pub ready: bool,
@@ -26,6 +28,8 @@ pub struct Report {
 pub struct Readiness {
     store: Arc<dyn Store>,
     gateway: Gateway,
+    bots: Bots,
+    default_bot: Option<i64>,
     tasks: Tasks,
 }
 
@@ -36,9 +40,15 @@ impl std::fmt::Debug for Readiness {
 }
 
 impl Readiness {
-    /// Looks at these parts.
-    pub fn new(store: Arc<dyn Store>, gateway: Gateway, tasks: Tasks) -> Self {
-        Self { store, gateway, tasks }
+    /// Looks at these parts; `default_bot` is the id of the one to tell of.
+    pub fn new(
+        store: Arc<dyn Store>,
+        gateway: Gateway,
+        bots: Bots,
+        default_bot: Option<i64>,
+        tasks: Tasks,
+    ) -> Self {
+        Self { store, gateway, bots, default_bot, tasks }
     }
 
     /// The parts' states now. Only a failing store and shutdown make the service unready.
@@ -55,7 +65,7 @@ impl Readiness {
                 "degraded"
             },
             telegram: self.gateway.condition(),
-            bot: "none",
+            bot: self.default_bot.map_or("none", |id| self.bots.condition(id)),
             ready: store.is_ok() && !self.tasks.stopping().is_cancelled(),
         }
     }

@@ -6,7 +6,10 @@ use poem::http::StatusCode;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
 
+use crate::flows::auth::AuthError;
+use crate::flows::developers::DeveloperError;
 use crate::flows::sign_in::SignInError;
+use crate::store::StoreError;
 use crate::telegram::TelegramError;
 
 /// The body of every error.
@@ -196,7 +199,125 @@ impl From<TelegramError> for ApiError {
             | TelegramError::StartOver
             | TelegramError::Migrate(_)
             | TelegramError::SignedOut(_)
+            | TelegramError::TokenInvalid
+            | TelegramError::PeerUnreachable(_)
+            | TelegramError::MessageGone
+            | TelegramError::QueryExpired
+            | TelegramError::AlreadyDone
             | TelegramError::Unexpected(_) => Self::internal(&error),
+        }
+    }
+}
+
+/// An error of what apps and developers call.
+#[derive(Clone, Debug, ApiResponse)]
+pub(super) enum AppError {
+    /// The request is malformed.
+    #[oai(status = 400)]
+    BadRequest(Json<ErrorBody>),
+    /// The key, token or password is missing or wrong.
+    #[oai(status = 401)]
+    Unauthorized(Json<ErrorBody>),
+    /// The project does not permit this.
+    #[oai(status = 403)]
+    Forbidden(Json<ErrorBody>),
+    /// There is no such project or session.
+    #[oai(status = 404)]
+    NotFound(Json<ErrorBody>),
+    /// The body is larger than 64 KiB.
+    #[oai(status = 413)]
+    TooLarge(Json<ErrorBody>),
+    /// The body is not `application/json`.
+    #[oai(status = 415)]
+    UnsupportedMediaType(Json<ErrorBody>),
+    /// Too often.
+    #[oai(status = 429)]
+    TooManyRequests(
+        Json<ErrorBody>,
+        /// Seconds to wait.
+        #[oai(header = "Retry-After")]
+        u64,
+    ),
+    /// Our fault; `x-request-id` finds it in the log.
+    #[oai(status = 500)]
+    Internal(Json<ErrorBody>),
+    /// Nobody can deliver the prompt now, or the store is unavailable. Repeat the request later.
+    #[oai(status = 503)]
+    Unavailable(Json<ErrorBody>),
+}
+
+impl From<ApiError> for AppError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::BadRequest(body) | ApiError::Conflict(body) | ApiError::Gone(body) => {
+                Self::BadRequest(body)
+            }
+            ApiError::Unauthorized(body) => Self::Unauthorized(body),
+            ApiError::Forbidden(body) => Self::Forbidden(body),
+            ApiError::NotFound(body) => Self::NotFound(body),
+            ApiError::TooLarge(body) => Self::TooLarge(body),
+            ApiError::UnsupportedMediaType(body) => Self::UnsupportedMediaType(body),
+            ApiError::TooManyRequests(body, wait) => Self::TooManyRequests(body, wait),
+            ApiError::Internal(body) => Self::Internal(body),
+            ApiError::Unavailable(body) => Self::Unavailable(body),
+        }
+    }
+}
+
+impl From<AuthError> for AppError {
+    fn from(error: AuthError) -> Self {
+        let text = error.to_string();
+        match error {
+            AuthError::ProjectNotFound => Self::NotFound(body("PROJECT_NOT_FOUND", text)),
+            AuthError::SessionNotFound => Self::NotFound(body("SESSION_NOT_FOUND", text)),
+            AuthError::ProjectInactive => Self::Forbidden(body("PROJECT_INACTIVE", text)),
+            AuthError::PublicAccessDisabled => Self::Forbidden(body("PUBLIC_ACCESS_DISABLED", text)),
+            AuthError::OriginNotAllowed => Self::Forbidden(body("ORIGIN_NOT_ALLOWED", text)),
+            AuthError::SecretWrong => Self::Unauthorized(body("UNAUTHORIZED", text)),
+            AuthError::InvalidProof => Self::BadRequest(body("INVALID_PROOF", text)),
+            AuthError::PhoneNeedsBot => Self::BadRequest(body("PHONE_NEEDS_BOT", text)),
+            AuthError::NoTelegramAccount => Self::Unavailable(body("NO_TELEGRAM_ACCOUNT", text)),
+            AuthError::NoUsername => Self::Unavailable(body("ACCOUNT_HAS_NO_USERNAME", text)),
+            AuthError::TelegramUnreachable => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
+            AuthError::Unsigned => ApiError::internal(&error).into(),
+            AuthError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeveloperError> for AppError {
+    fn from(error: DeveloperError) -> Self {
+        let text = error.to_string();
+        match error {
+            DeveloperError::LoginInvalid | DeveloperError::Unauthorized => {
+                Self::Unauthorized(body("UNAUTHORIZED", text))
+            }
+            DeveloperError::ProjectNotFound => Self::NotFound(body("PROJECT_NOT_FOUND", text)),
+            DeveloperError::WeakSecret(_) => Self::BadRequest(body("WEAK_SECRET", text)),
+            DeveloperError::BotTokenInvalid => Self::BadRequest(body("BOT_TOKEN_INVALID", text)),
+            DeveloperError::LifetimeInvalid | DeveloperError::BadPassword(_) => {
+                Self::BadRequest(body("INVALID_REQUEST", text))
+            }
+            DeveloperError::TelegramUnreachable(_) => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
+            DeveloperError::FloodWait(wait) => {
+                Self::TooManyRequests(body("FLOOD_WAIT", text), wait.as_secs())
+            }
+            DeveloperError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => {
+                tracing::error!(%error, "the store is unavailable");
+                Self::Unavailable(body("UNAVAILABLE", "the store is unavailable; repeat the request later"))
+            }
+            StoreError::InUse(_)
+            | StoreError::Corrupt(_)
+            | StoreError::OtherMode { .. }
+            | StoreError::OtherKey { .. } => ApiError::internal(&error).into(),
         }
     }
 }

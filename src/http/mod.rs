@@ -1,12 +1,18 @@
 //! The edge: routes, the order of middleware, the OpenAPI document. Parses, calls one flow, renders; decides nothing.
 
+mod answer;
+mod apps;
 mod body;
+mod caller;
 mod client_address;
 mod connector;
+mod cors;
 mod demo;
+mod developers;
 mod error;
 mod guard;
 mod ops;
+mod standing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,10 +25,15 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
 use poem_openapi::OpenApiService;
 use tracing::Instrument as _;
 
+use self::apps::AppsApi;
+use self::caller::ClientAddress;
 use self::connector::ConnectorApi;
+use self::developers::DevelopersApi;
 pub(crate) use self::guard::OperatorPolicy;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
 use crate::domain::ids::Ids;
+use crate::flows::auth::Auth;
+use crate::flows::developers::Developers;
 use crate::flows::readiness::Readiness;
 use crate::flows::sign_in::SignIn;
 
@@ -31,6 +42,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What the routes are made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
+    pub(crate) auth: Auth,
+    pub(crate) developers: Developers,
     pub(crate) sign_in: SignIn,
     pub(crate) readiness: Readiness,
     pub(crate) operator: OperatorPolicy,
@@ -43,7 +56,7 @@ pub(crate) struct Parts {
 
 /// Every route of the service.
 pub(crate) fn routes(parts: Parts) -> impl Endpoint {
-    let Parts { sign_in, readiness, operator, trusted_proxies, ids, demo } = parts;
+    let Parts { auth, developers, sign_in, readiness, operator, trusted_proxies, ids, demo } = parts;
     let service = service();
     let (docs, document) = (service.swagger_ui(), service.spec_endpoint());
     let pages = if demo { Route::new().nest("/demo", demo::routes()) } else { Route::new() };
@@ -52,6 +65,8 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         .at("/openapi.json", document)
         .nest("/", service)
         .data(Arc::new(operator))
+        .data(auth)
+        .data(developers)
         .data(sign_in)
         .data(readiness)
         .catch_all_error(error::render)
@@ -78,8 +93,8 @@ pub fn openapi_document() -> String {
     service().spec()
 }
 
-fn service() -> OpenApiService<(ConnectorApi, ProbesApi, MetricsApi, PagesApi), ()> {
-    let apis = (ConnectorApi, ProbesApi, MetricsApi, PagesApi);
+fn service() -> OpenApiService<(ConnectorApi, AppsApi, DevelopersApi, ProbesApi, MetricsApi, PagesApi), ()> {
+    let apis = (ConnectorApi, AppsApi, DevelopersApi, ProbesApi, MetricsApi, PagesApi);
     OpenApiService::new(apis, "telegram-connector", env!("CARGO_PKG_VERSION")).description(
         "Sign in with Telegram, run by its owner. Errors are JSON, `{\"error\",\"code\"}`: `error` is for people, \
          `code` for programs.",
@@ -89,21 +104,30 @@ fn service() -> OpenApiService<(ConnectorApi, ProbesApi, MetricsApi, PagesApi), 
 /// Gives every request an id, a span and, at debug level, a line; operator data is not for caches.
 async fn observe<E: Endpoint>(
     endpoint: Arc<E>,
-    request: Request,
+    mut request: Request,
     id: String,
     trusted: Arc<[IpNet]>,
 ) -> poem::Result<Response> {
+    collapse_slashes(&mut request);
     let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
     let client = peer.map(|peer| client_address::client_address(peer, request.headers(), &trusted));
+    if let Some(client) = client {
+        request.extensions_mut().insert(ClientAddress(client));
+    }
     let client = client.map(tracing::field::display);
     let started = Instant::now();
     let span =
         tracing::info_span!("request", id, client, method = %request.method(), path = request.uri().path());
     let (method, route) = (method(request.method()), route(request.uri().path()));
+    let preflight = cors::preflight(request.method(), request.uri().path());
+    let public = cors::is_public(request.uri().path());
     let mut response = async {
-        let response = match endpoint.call(request).await {
-            Ok(response) => response.into_response(),
-            Err(error) => error::render(error).await,
+        let response = match preflight {
+            Some(preflight) => preflight,
+            None => match endpoint.call(request).await {
+                Ok(response) => response.into_response(),
+                Err(error) => error::render(error).await,
+            },
         };
         tracing::debug!(status = response.status().as_u16(), ms = started.elapsed().as_millis(), "answered");
         response
@@ -115,11 +139,34 @@ async fn observe<E: Endpoint>(
         .increment(1);
     metrics::histogram!("connector_http_request_seconds", "route" => route)
         .record(started.elapsed().as_secs_f64());
+    if public {
+        cors::permit(&mut response);
+    }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// `//api/v1/…` is `/api/v1/…`: published clients join a base URL that ends with a slash.
+fn collapse_slashes(request: &mut Request) {
+    if !request.uri().path().contains("//") {
+        return;
+    }
+    let mut path = String::with_capacity(request.uri().path().len());
+    for character in request.uri().path().chars() {
+        if character != '/' || !path.ends_with('/') {
+            path.push(character);
+        }
+    }
+    if let Some(query) = request.uri().query() {
+        path.push('?');
+        path.push_str(query);
+    }
+    if let Ok(uri) = path.parse() {
+        *request.uri_mut() = uri;
+    }
 }
 
 /// The method for a metric's label: a closed set, whatever callers invent.
@@ -130,6 +177,25 @@ fn method(method: &Method) -> &'static str {
 
 /// The route for a metric's label: a closed set, whatever callers ask for.
 fn route(path: &str) -> &'static str {
-    const ROUTES: [&str; 7] = ["/sign_in", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/"];
+    const ROUTES: [&str; 12] = [
+        "/api/v1/verify/public",
+        "/api/v1/generate/public",
+        "/api/v1/verify",
+        "/api/v1/generate",
+        "/api/v1/cancel",
+        "/sign_in",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+        "/",
+    ];
+    if path.starts_with("/api/v1/events/") {
+        return "/api/v1/events";
+    }
+    if path.starts_with("/api/v1/dev/") {
+        return "/api/v1/dev";
+    }
     ROUTES.into_iter().find(|route| *route == path).unwrap_or("other")
 }

@@ -278,6 +278,14 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// The bot with this user name, with the token it was made with.
+    pub fn bot(&self, username: &str) -> Option<Bot> {
+        let is_meant = |bot: &Bot| bot.username.eq_ignore_ascii_case(username);
+        self.hub.look(|world| world.bots().filter_map(Bot::of).find(is_meant))
+    }
+}
+
 impl Person {
     fn of(account: &world::Account) -> Option<Self> {
         Some(Self {

@@ -3,13 +3,33 @@
 
 mod records;
 mod sled;
+mod wakeup;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 pub use self::sled::SledStore;
+pub use self::wakeup::Wakeup;
 use crate::domain::account::Mode;
 use crate::domain::account::UnsavedSession;
+use crate::domain::auth_session::AuthSession;
+use crate::domain::auth_session::Event;
+use crate::domain::auth_session::Refused;
+use crate::domain::auth_session::SessionId;
+use crate::domain::auth_session::Step;
+use crate::domain::auth_session::TypedCode;
+use crate::domain::auth_session::Via;
+use crate::domain::clock::Timestamp;
+use crate::domain::developer::AccessToken;
+use crate::domain::developer::Developer;
+use crate::domain::developer::DeveloperId;
+use crate::domain::developer::Email;
+use crate::domain::developer::Grant;
+use crate::domain::errand::Errand;
 use crate::domain::login::PendingSignIn;
+use crate::domain::project::Project;
+use crate::domain::project::ProjectId;
 use crate::domain::seal::KeyId;
 
 /// Why a step did not happen. "Not there" is `Option`, never an error.
@@ -78,9 +98,102 @@ pub trait SignInStore: Send + Sync + 'static {
     async fn delete_unsaved_session(&self) -> Result<(), StoreError>;
 }
 
+/// What an event led to.
+#[derive(Clone, Debug)]
+pub enum Applied {
+    /// The session's next state, and the errands that were written with it.
+    Done(Box<Step>),
+    /// Nothing changed, and why; the session as it is.
+    Refused(Refused, Box<AuthSession>),
+    /// There is no such session.
+    Unknown,
+}
+
+/// What the end of some sessions led to.
+#[derive(Clone, Debug, Default)]
+pub struct Expired {
+    /// The errands that were written with it.
+    pub errands: Vec<Errand>,
+    /// When the next of those that somebody opened ends.
+    pub next: Option<Timestamp>,
+}
+
+/// The sign-in sessions of apps and the errands they lead to.
+///
+/// Each method is one atomic, durable step. A session changes only by [`AuthSession::apply`] inside such a step: of
+/// events that race, each sees what the one before it made.
+#[async_trait]
+pub trait SessionStore: Send + Sync + 'static {
+    /// Writes a new session. Its id is as good as random: there is no other with it.
+    async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError>;
+
+    /// The session. What it says survives a crash.
+    async fn session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError>;
+
+    /// The one session whose id begins with the code.
+    async fn session_of_code(&self, code: &TypedCode) -> Result<Option<SessionId>, StoreError>;
+
+    /// The sessions that a person opened through an account, the last opened first, until their time is over.
+    async fn sessions_of_person(&self, via: Via, person: i64) -> Result<Vec<AuthSession>, StoreError>;
+
+    /// Applies an event, writes what it leads to, and wakes who waits.
+    async fn apply(&self, id: &SessionId, event: &Event, now: Timestamp) -> Result<Applied, StoreError>;
+
+    /// Ends sessions whose time is over: some of those that somebody opened. The others read as expired all the same.
+    async fn expire(&self, now: Timestamp) -> Result<Expired, StoreError>;
+
+    /// Writes an errand.
+    async fn put_errand(&self, errand: &Errand) -> Result<(), StoreError>;
+
+    /// Everything that is still to be told, the oldest first.
+    async fn errands(&self) -> Result<Vec<Errand>, StoreError>;
+
+    /// Removes an errand that was carried out or given up, and applies what was learned to its session, in one step.
+    async fn finish_errand(
+        &self,
+        errand: &Errand,
+        learned: Option<&Event>,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Becomes ready when the session changes. Subscribe first, then read.
+    fn subscribe(&self, id: &SessionId) -> Wakeup;
+}
+
+/// Projects, and the developers who own them. Each method is one atomic, durable step.
+#[async_trait]
+pub trait ProjectStore: Send + Sync + 'static {
+    /// The project.
+    async fn project(&self, id: &ProjectId) -> Result<Option<Arc<Project>>, StoreError>;
+
+    /// All projects, the oldest first.
+    async fn projects(&self) -> Result<Vec<Arc<Project>>, StoreError>;
+
+    /// Writes a new project; `false`: there is one with this id.
+    async fn insert_project(&self, project: &Project) -> Result<bool, StoreError>;
+
+    /// Writes a new developer; `false`: there is one with this address.
+    async fn insert_developer(&self, developer: &Developer) -> Result<bool, StoreError>;
+
+    /// The developer.
+    async fn developer(&self, id: &DeveloperId) -> Result<Option<Developer>, StoreError>;
+
+    /// The developer with this address.
+    async fn developer_by_email(&self, email: &Email) -> Result<Option<Developer>, StoreError>;
+
+    /// Writes what a token permits.
+    async fn insert_grant(&self, token: &AccessToken, grant: &Grant) -> Result<(), StoreError>;
+
+    /// What the token permits at `now`.
+    async fn grant(&self, token: &AccessToken, now: Timestamp) -> Result<Option<Grant>, StoreError>;
+
+    /// Makes the token worthless.
+    async fn delete_grant(&self, token: &AccessToken) -> Result<(), StoreError>;
+}
+
 /// Everything the service remembers.
 #[async_trait]
-pub trait Store: SignInStore {
+pub trait Store: SignInStore + SessionStore + ProjectStore {
     /// Whether the store can be written: a durable write and a read of it.
     async fn ping(&self) -> Result<(), StoreError>;
 }

@@ -1,13 +1,12 @@
 //! One account's supervised connection: built on demand, watched, torn down as a unit and rebuilt with back-off.
-//! What is asked of Telegram in a sign-in is in `sign_in`; where the session is kept is `gateway`'s business.
+//! What is read from it is in `reader`, what is said in `sending`, what a sign-in asks in `sign_in`; where the session
+//! is kept is `custody`'s and `bots`' business.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use grammers_mtsender::{UpdatesConfiguration, UpdatesReceiver};
 use grammers_session::Session as _;
-use grammers_session::types::PeerInfo;
 use grammers_tl_types as tl;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,14 +15,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Settings;
 use super::connection::Connection;
 use super::connection::UpdatesEnd;
+use super::conversation::EventSink;
 use super::errors::TelegramError;
-use super::errors::from_invocation;
 use super::key_exchange;
+use super::people::People;
 use super::proxy;
 use super::session::LiveSession;
-use super::update::EventSink;
 use super::update::account_user;
-use super::update::event;
 use crate::domain::account::AccountUser;
 use crate::domain::account::TelegramSession;
 use crate::domain::ids::Ids;
@@ -45,19 +43,24 @@ pub enum Status {
 
 /// An account. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct Account(Arc<Shared>);
+pub struct Account(pub(super) Arc<Shared>);
 
-struct Shared {
+pub(super) struct Shared {
     session: Arc<LiveSession>,
     settings: Settings,
     ids: Ids,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
     current: Mutex<Option<Current>>,
     status: watch::Sender<Status>,
     /// Telegram has said in this process who is signed in.
     verified: AtomicBool,
     closed: CancellationToken,
-    events: EventSink,
+    pub(super) events: EventSink,
+    /// Held while a batch of events is being taken.
+    pub(super) turn: Arc<Mutex<()>>,
+    /// Whether the reader waits for a batch to be taken.
+    pub(super) offering: AtomicBool,
+    pub(super) people: std::sync::Mutex<People>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -91,12 +94,25 @@ impl Account {
             verified: AtomicBool::new(false),
             closed: CancellationToken::new(),
             events,
+            turn: Arc::default(),
+            offering: AtomicBool::new(false),
+            people: std::sync::Mutex::default(),
         }))
     }
 
     /// The session as it is now.
     pub fn session(&self) -> TelegramSession {
         self.0.session.snapshot()
+    }
+
+    /// Who is signed in, as last known, without asking anyone.
+    pub fn user(&self) -> Option<AccountUser> {
+        self.0.session.user()
+    }
+
+    /// The account's user id, once it is known who is signed in.
+    pub fn id(&self) -> Option<i64> {
+        self.user().map(|user| user.id)
     }
 
     /// How the account is, and every change of it.
@@ -135,15 +151,22 @@ impl Account {
         &self,
         request: &R,
     ) -> Result<R::Return, TelegramError> {
+        self.invoke_once(request).await.map_err(|error| match self.signed_out() {
+            // Another call has learnt it, and with the connection went what was under way.
+            Some(name) if error.is_unreachable() => TelegramError::SignedOut(name),
+            _ => error,
+        })
+    }
+
+    async fn invoke_once<R: tl::RemoteCall + Sync>(&self, request: &R) -> Result<R::Return, TelegramError> {
         let limit = self.0.settings.call_limit;
         let begun = Instant::now();
         let connection = tokio::time::timeout(limit, self.connection())
             .await
             .map_err(|_| TelegramError::Unreachable("no connection within the time limit".to_owned()))??;
         let mut answer = connection.invoke(request, limit.saturating_sub(begun.elapsed())).await;
-        let signed_in = self.0.session.snapshot().user.is_some();
+        let signed_in = self.0.session.has_user();
         match &answer {
-            Err(error) if error.is_unreachable() => self.discard(&connection).await,
             // Before sign-in these are ordinary answers; afterwards they are the end.
             Err(TelegramError::SignedOut(name)) if signed_in => self.end(name),
             Err(TelegramError::Migrate(dc)) if signed_in => {
@@ -233,18 +256,18 @@ impl Account {
             Ok(parts) => parts,
             Err(error) => return error,
         };
-        match self.whoami().await {
-            Ok(user) => self.0.session.set_user(user),
+        let renamed = match self.whoami().await {
+            Ok(user) => self.recognise(user),
             Err(error) => {
                 self.discard(&connection).await;
                 return error;
             }
-        }
+        };
         self.0.status.send_replace(Status::Ready);
         let ready = Instant::now();
         // In a task of its own: cancelling the reader at the wrong moment would lose updates.
         let account = self.clone();
-        let read = async move { account.read_updates(updates).await };
+        let read = async move { account.read_updates(updates, renamed).await };
         let mut reader = AbortOnDropHandle::new(self.0.tasks.spawn("updates", read));
         let error = tokio::select! {
             ended = &mut reader => {
@@ -261,6 +284,15 @@ impl Account {
         error
     }
 
+    /// Notes who is signed in; gives it back where the user name has changed, which has to be told first.
+    fn recognise(&self, user: AccountUser) -> Option<AccountUser> {
+        if self.user().is_some_and(|known| known.username != user.username) {
+            return Some(user);
+        }
+        self.0.session.set_user(user);
+        None
+    }
+
     /// Asks for a sign of life now and then. Any answer is one, a flood too; silence is not, nor is a reader that has
     /// stopped: grammers waits for a lost difference for ever.
     async fn watch(&self) -> TelegramError {
@@ -269,49 +301,15 @@ impl Account {
             network_sleep(self.0.settings.watchdog_interval).await;
             match self.invoke(&tl::functions::updates::GetState {}).await {
                 Ok(tl::enums::updates::State::State(state)) => {
-                    let was_behind = std::mem::replace(&mut behind, state.pts > self.0.session.updates().pts);
+                    let waits = self.0.offering.load(Ordering::SeqCst);
+                    let now = state.pts > self.0.session.updates().pts && !waits;
+                    let was_behind = std::mem::replace(&mut behind, now);
                     if was_behind && behind {
                         return TelegramError::Unreachable("updates have stopped coming".to_owned());
                     }
                 }
                 Err(error @ (TelegramError::Unreachable(_) | TelegramError::SignedOut(_))) => return error,
                 Err(error) => tracing::warn!(%error, "the watchdog's call was refused"),
-            }
-        }
-    }
-
-    /// Reads updates batch by batch; the position is recorded only between batches, so a crash repeats and never
-    /// loses.
-    async fn read_updates(&self, end: UpdatesEnd) -> TelegramError {
-        let configuration = UpdatesConfiguration { catch_up: true };
-        let receiver = UpdatesReceiver::create(end.handle, end.session, end.updates, configuration).await;
-        let mut receiver = match receiver {
-            Ok(receiver) => receiver,
-            Err(error) => return TelegramError::Unexpected(error.to_string()),
-        };
-        loop {
-            match receiver.next().await {
-                Ok((updates, users, _chats)) => {
-                    for user in &users {
-                        if let Err(error) = self.0.session.cache_peer(PeerInfo::from(user.clone())).await {
-                            return TelegramError::Unexpected(error.to_string());
-                        }
-                    }
-                    updates
-                        .into_iter()
-                        .filter_map(|(update, _)| event(update))
-                        .for_each(|event| (self.0.events)(event));
-                    if let Err(error) = receiver.sync_update_state().await {
-                        return TelegramError::Unexpected(error.to_string());
-                    }
-                }
-                Err(error) => {
-                    let error = from_invocation(error, true);
-                    let TelegramError::FloodWait(wait) = error else {
-                        return error;
-                    };
-                    network_sleep(wait).await;
-                }
             }
         }
     }
@@ -348,11 +346,11 @@ impl Account {
             *current = None;
         }
         let proxy_url = match &self.0.settings.proxy {
-            None => None,
-            Some(proxy) => {
+            Some(proxy) if current.is_none() => {
                 let resolved = proxy.resolved_url().await;
                 Some(resolved.map_err(|error| TelegramError::Unreachable(format!("the proxy: {error}")))?)
             }
+            Some(_) | None => None,
         };
         Ok(current.get_or_insert_with(|| {
             let session = Arc::clone(&self.0.session);

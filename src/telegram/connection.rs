@@ -1,5 +1,5 @@
 //! One grammers pool and the task that runs it: raw calls with a time limit, without retries, traced without secrets.
-//! A connection that has timed out or whose task has died is thrown away whole; `account` builds the next.
+//! A connection that has failed or whose task has died is at its end; `account` builds the next.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -98,12 +98,20 @@ impl Connection {
         let body = request.to_bytes();
         let method = body.first_chunk().map_or("?", |id| tl::name_for_id(u32::from_le_bytes(*id)));
         let started = Instant::now();
-        let answer = match tokio::time::timeout(limit, self.pool.0.raw_invoke_in_dc(dc, body)).await {
+        let answer = tokio::time::timeout(limit, self.pool.0.raw_invoke_in_dc(dc, body)).await;
+        // An error that Telegram states says nothing against the connection.
+        let answered = matches!(answer, Ok(Ok(_) | Err(InvocationError::Rpc(_))));
+        let answer = match answer {
             Ok(answer) => answer
                 .and_then(|body| R::Return::from_bytes(&body).map_err(InvocationError::from))
                 .map_err(|error| from_invocation(error, had_key)),
             Err(_) => Err(TelegramError::Unreachable(format!("no answer in {} s", limit.as_secs_f32()))),
         };
+        if !answered && answer.as_ref().is_err_and(TelegramError::is_unreachable) {
+            // The next call gets another connection.
+            self.ended.cancel();
+            self.abort();
+        }
         let outcome = match &answer {
             Ok(_) => "ok",
             Err(TelegramError::FloodWait(_)) => {

@@ -2,6 +2,7 @@
 //! whenever it changes, kept out of harm's way while the vault cannot be reached. Signing in is `gateway`'s part.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -118,7 +119,7 @@ impl Gateway {
                 if failed {
                     network_sleep(pause).await;
                 } else {
-                    self.change_worth_saving(&mut changes, saved).await;
+                    change_worth_saving(&mut changes, saved, self.0.settings.save_delay).await;
                 }
             };
             tokio::select! {
@@ -143,18 +144,6 @@ impl Gateway {
         }
     }
 
-    async fn change_worth_saving(&self, changes: &mut watch::Receiver<Changes>, saved: Changes) {
-        if changes.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-        if changes.borrow_and_update().login == saved.login {
-            tokio::select! {
-                _ = changes.wait_for(|now| now.login != saved.login) => {}
-                () = network_sleep(self.0.settings.save_delay) => {}
-            }
-        }
-    }
-
     pub(super) async fn load(&self) -> Result<(), VaultError> {
         let loaded = self.0.vault.load().await;
         self.0.vault_reached.store(loaded.is_ok(), Ordering::SeqCst);
@@ -164,7 +153,7 @@ impl Gateway {
                 // Somebody may have been quicker.
                 if matches!(&*slot, Slot::Unknown(_)) {
                     match session.filter(|session| session.home_key().is_some()) {
-                        Some(session) => self.adopt_into(&mut slot, self.account(session)),
+                        Some(session) => self.adopt_into(&mut slot, self.open_account(session)),
                         None => *slot = Slot::SignedOut(None),
                     }
                 }
@@ -194,5 +183,22 @@ impl Gateway {
                 pause = (pause * 2).min(longest);
             }
         });
+    }
+}
+
+/// Resolves when something has changed since `saved` that is to be saved now: a login at once, progress after `delay`.
+pub(super) async fn change_worth_saving(
+    changes: &mut watch::Receiver<Changes>,
+    saved: Changes,
+    delay: Duration,
+) {
+    if changes.changed().await.is_err() {
+        return std::future::pending().await;
+    }
+    if changes.borrow_and_update().login == saved.login {
+        tokio::select! {
+            _ = changes.wait_for(|now| now.login != saved.login) => {}
+            () = network_sleep(delay) => {}
+        }
     }
 }

@@ -50,6 +50,22 @@ pub enum TelegramError {
     /// `AUTH_RESTART`: the same call has to be made again from the start.
     #[error("Telegram asks to start over")]
     StartOver,
+    /// `ACCESS_TOKEN_INVALID`, `ACCESS_TOKEN_EXPIRED`: the bot's token has been revoked, or never was one.
+    #[error("Telegram does not accept this bot token")]
+    TokenInvalid,
+    /// This message cannot reach this person, now or ever: `USER_IS_BLOCKED`, `PEER_ID_INVALID`,
+    /// `INPUT_USER_DEACTIVATED` and their kin. Holds Telegram's name for it.
+    #[error("the person cannot be written to ({0})")]
+    PeerUnreachable(String),
+    /// The message to edit or to answer is not there, or not to be changed any more (`MESSAGE_ID_INVALID`).
+    #[error("the message does not exist any more")]
+    MessageGone,
+    /// `QUERY_ID_INVALID`: the tap was answered already, or too long ago.
+    #[error("the tap cannot be answered any more")]
+    QueryExpired,
+    /// `RANDOM_ID_DUPLICATE`, `MESSAGE_NOT_MODIFIED`: what was asked for has been done before.
+    #[error("Telegram has done this already")]
+    AlreadyDone,
     /// 303: the account lives in another data centre.
     #[error("the account lives in data centre {0}")]
     Migrate(i32),
@@ -117,6 +133,24 @@ pub(super) fn from_rpc(error: &RpcError) -> TelegramError {
         "AUTH_RESTART" => TelegramError::StartOver,
         "API_ID_INVALID" | "API_ID_PUBLISHED_FLOOD" => TelegramError::ApiIdRefused(name.to_owned()),
         "AUTH_KEY_DUPLICATED" => TelegramError::SignedOut(name.to_owned()),
+        "ACCESS_TOKEN_INVALID" | "ACCESS_TOKEN_EXPIRED" => TelegramError::TokenInvalid,
+        "USER_IS_BLOCKED"
+        | "YOU_BLOCKED_USER"
+        | "PEER_ID_INVALID"
+        | "USER_ID_INVALID"
+        | "INPUT_USER_DEACTIVATED"
+        | "USER_IS_BOT"
+        | "CHAT_WRITE_FORBIDDEN"
+        | "USER_PRIVACY_RESTRICTED"
+        | "PRIVACY_PREMIUM_REQUIRED"
+        | "ALLOW_PAYMENT_REQUIRED" => TelegramError::PeerUnreachable(name.to_owned()),
+        "MESSAGE_ID_INVALID"
+        | "MSG_ID_INVALID"
+        | "REPLY_MESSAGE_ID_INVALID"
+        | "REPLY_TO_INVALID"
+        | "MESSAGE_EDIT_TIME_EXPIRED" => TelegramError::MessageGone,
+        "QUERY_ID_INVALID" => TelegramError::QueryExpired,
+        "RANDOM_ID_DUPLICATE" | "MESSAGE_NOT_MODIFIED" => TelegramError::AlreadyDone,
         _ if error.code == 420 || name.contains("FLOOD") => flood(error.value),
         _ if error.code == 303 => error
             .value
@@ -169,6 +203,15 @@ mod tests {
             (406, "AUTH_KEY_DUPLICATED", E::SignedOut("AUTH_KEY_DUPLICATED".to_owned())),
             (400, "API_ID_INVALID", E::ApiIdRefused("API_ID_INVALID".to_owned())),
             (400, "API_ID_PUBLISHED_FLOOD", E::ApiIdRefused("API_ID_PUBLISHED_FLOOD".to_owned())),
+            (400, "ACCESS_TOKEN_INVALID", E::TokenInvalid),
+            (403, "USER_IS_BLOCKED", E::PeerUnreachable("USER_IS_BLOCKED".to_owned())),
+            (400, "PEER_ID_INVALID", E::PeerUnreachable("PEER_ID_INVALID".to_owned())),
+            (401, "INPUT_USER_DEACTIVATED", E::PeerUnreachable("INPUT_USER_DEACTIVATED".to_owned())),
+            (400, "MESSAGE_ID_INVALID", E::MessageGone),
+            (400, "REPLY_MESSAGE_ID_INVALID", E::MessageGone),
+            (400, "QUERY_ID_INVALID", E::QueryExpired),
+            (500, "RANDOM_ID_DUPLICATE", E::AlreadyDone),
+            (400, "MESSAGE_NOT_MODIFIED", E::AlreadyDone),
             (500, "INTERNAL", E::Unreachable("INTERNAL".to_owned())),
             (-503, "Timeout", E::Unreachable("Timeout".to_owned())),
             (400, "INPUT_METHOD_INVALID", E::Unexpected("INPUT_METHOD_INVALID".to_owned())),

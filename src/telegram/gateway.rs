@@ -14,10 +14,10 @@ use super::answers::CodeRequest;
 use super::answers::Custody;
 use super::answers::GatewayError;
 use super::answers::Submission;
+use super::conversation::EventSink;
 use super::errors::TelegramError;
 use super::sign_in;
 use super::sign_in::SentBy;
-use super::update::EventSink;
 use crate::domain::account::TelegramSession;
 use crate::domain::account::UnsavedSession;
 use crate::domain::ids::Ids;
@@ -109,7 +109,7 @@ impl Gateway {
         if let Some(unsaved) = unsaved {
             gateway.0.vault.resume(&unsaved);
             gateway.set_saved(false);
-            gateway.adopt(gateway.account(unsaved.session));
+            gateway.adopt(gateway.open_account(unsaved.session));
             return Ok(gateway);
         }
         match gateway.load().await {
@@ -139,6 +139,11 @@ impl Gateway {
     /// The signed-in account's session as it is now.
     pub fn session(&self) -> Option<TelegramSession> {
         self.signed_in().map(|account| account.session())
+    }
+
+    /// The signed-in user account.
+    pub fn account(&self) -> Option<Account> {
+        self.signed_in().filter(|account| account.signed_out().is_none())
     }
 
     /// One word for `/readyz`.
@@ -171,9 +176,9 @@ impl Gateway {
         }
         match account.whoami().await {
             Ok(user) => {
-                let moved_in = account.session().user.is_none();
-                account.live_session().set_user(user);
-                if moved_in {
+                if account.user().is_none() {
+                    // It was moved in.
+                    account.live_session().set_user(user);
                     self.save().await?;
                 }
                 Ok(true)
@@ -186,7 +191,7 @@ impl Gateway {
     /// Asks Telegram for a code in a fresh session.
     pub async fn request_code(&self, phone: &Phone) -> Result<CodeRequest, TelegramError> {
         let mut signing_in = self.0.signing_in.lock().await;
-        let account = self.account(TelegramSession::default());
+        let account = self.open_account(TelegramSession::default());
         *signing_in = Some(SigningIn { account: account.clone(), asked: true });
         let outcome = sign_in::send_code(&account, phone).await;
         if outcome.is_err() {
@@ -312,7 +317,7 @@ impl Gateway {
         }
     }
 
-    pub(super) fn account(&self, session: TelegramSession) -> Account {
+    pub(super) fn open_account(&self, session: TelegramSession) -> Account {
         let Shared { settings, ids, tasks, events, .. } = &*self.0;
         Account::new(session, settings.clone(), ids.clone(), tasks.clone(), Arc::clone(events))
     }
@@ -327,7 +332,8 @@ impl Gateway {
             let open = open.account.session();
             open.home_dc != session.home_dc || open.home_key() != session.home_key()
         });
-        signing_in.get_or_insert_with(|| SigningIn { account: self.account(session.clone()), asked: false })
+        signing_in
+            .get_or_insert_with(|| SigningIn { account: self.open_account(session.clone()), asked: false })
     }
 
     /// Makes certain that Telegram has not said yes already.

@@ -1,17 +1,24 @@
-//! Hides MTProto: an account's session, its supervised connection, the raw calls of the sign-in, and custody of the
-//! session. The only module that names grammers (the sandbox has its own use of its types).
-//! Callers talk to [`Gateway`]; they see `domain` types and [`TelegramError`], never a TL object.
+//! Hides MTProto: an account's session, its supervised connection, what is read from it and said over it, the raw calls
+//! of the sign-in, and custody of the session. The only module that names grammers (the sandbox has its own use of its
+//! types). Callers talk to [`Gateway`] about the user account, to [`Bots`] about bots, and to the [`Account`]s of both;
+//! they see `domain` types, [`AccountEvent`]s and [`TelegramError`]s, never a TL object.
 
 mod account;
 mod answers;
+mod bot;
+mod bots;
 mod connection;
+mod conversation;
 mod custody;
 mod errors;
 mod gateway;
 mod key_exchange;
 mod network;
+mod people;
 mod proxy;
 mod reachability;
+mod reader;
+mod sending;
 mod session;
 mod sign_in;
 mod update;
@@ -25,6 +32,14 @@ pub use self::answers::CodeRequest;
 pub use self::answers::Custody;
 pub use self::answers::GatewayError;
 pub use self::answers::Submission;
+pub use self::bots::Bots;
+pub use self::conversation::AccountEvent;
+pub use self::conversation::Button;
+pub use self::conversation::EventSink;
+pub use self::conversation::Keyboard;
+pub use self::conversation::Outgoing;
+pub use self::conversation::Peer;
+pub use self::conversation::SharedContact;
 pub use self::errors::TelegramError;
 pub use self::gateway::Gateway;
 pub use self::network::BadRsaKey;
@@ -33,8 +48,7 @@ pub use self::proxy::BadProxy;
 pub use self::proxy::Proxy;
 pub use self::reachability::Reachability;
 pub use self::reachability::reach;
-pub use self::update::AccountEvent;
-pub use self::update::EventSink;
+pub use crate::domain::bot_token::BadToken;
 use crate::domain::ids::Secret;
 
 /// How to reach Telegram, and how patient to be. Real time: the movable clock has no say here.

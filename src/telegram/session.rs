@@ -14,8 +14,8 @@ use crate::domain::account::KnownPeer;
 use crate::domain::account::TelegramSession;
 use crate::domain::account::UpdatePosition;
 
-/// Peers kept at most; the oldest give way.
-const MOST_PEERS: usize = 10_000;
+/// Peers kept at most; those who have not written for longest give way.
+const MOST_PEERS: usize = 300;
 
 /// A session in use.
 #[derive(Debug)]
@@ -43,7 +43,8 @@ pub(super) enum Refusal {
 }
 
 impl LiveSession {
-    pub(super) fn new(data: TelegramSession, network: Network) -> Self {
+    pub(super) fn new(mut data: TelegramSession, network: Network) -> Self {
+        data.peers.drain(..data.peers.len().saturating_sub(MOST_PEERS));
         Self { data: Mutex::new(data), network, changes: watch::Sender::default() }
     }
 
@@ -91,6 +92,45 @@ impl LiveSession {
             drop(data);
             self.announce_login();
         }
+    }
+
+    /// Who is signed in.
+    pub(super) fn user(&self) -> Option<AccountUser> {
+        self.data().user.clone()
+    }
+
+    pub(super) fn has_user(&self) -> bool {
+        self.data().user.is_some()
+    }
+
+    pub(super) fn is_bot(&self) -> bool {
+        self.data().user.as_ref().is_some_and(|user| user.bot)
+    }
+
+    /// Remembers how to write to somebody, who has just written. A bot needs no access hash for that, and may hear of
+    /// a million people.
+    pub(super) fn remember(&self, id: i64, access_hash: i64) {
+        let mut data = self.data();
+        let needless = data.user.as_ref().is_none_or(|user| user.bot || user.id == id);
+        if needless || access_hash == 0 {
+            return;
+        }
+        let peer = KnownPeer { id, access_hash };
+        if data.peers.last() == Some(&peer) {
+            return;
+        }
+        data.peers.retain(|known| known.id != id);
+        if data.peers.len() >= MOST_PEERS {
+            data.peers.remove(0);
+        }
+        data.peers.push(peer);
+        drop(data);
+        self.announce_progress();
+    }
+
+    /// How to write to somebody who has written.
+    pub(super) fn access_hash(&self, id: i64) -> Option<i64> {
+        self.data().peers.iter().find(|peer| peer.id == id).map(|peer| peer.access_hash)
     }
 
     pub(super) fn updates(&self) -> UpdatePosition {
@@ -193,23 +233,8 @@ impl Session for LiveSession {
         ready(Ok(info))
     }
 
-    fn cache_peer(&self, peer: PeerInfo) -> BoxFuture<'_, Result<(), Refusal>> {
-        let PeerInfo::User { id, auth: Some(auth), is_self, .. } = peer else {
-            return ready(Ok(()));
-        };
-        let mut data = self.data();
-        if is_self != Some(true) && data.user.as_ref().is_none_or(|user| user.id != id) {
-            let peer = KnownPeer { id, access_hash: auth.hash() };
-            if !data.peers.contains(&peer) {
-                data.peers.retain(|known| known.id != id);
-                if data.peers.len() >= MOST_PEERS {
-                    data.peers.remove(0);
-                }
-                data.peers.push(peer);
-                drop(data);
-                self.announce_progress();
-            }
-        }
+    /// Who is worth remembering is decided where messages are read.
+    fn cache_peer(&self, _: PeerInfo) -> BoxFuture<'_, Result<(), Refusal>> {
         ready(Ok(()))
     }
 
@@ -280,6 +305,7 @@ mod tests {
     #[test]
     fn trap_9_no_future_of_the_session_ever_waits() {
         let session = session();
+        session.remember(5, 6);
         let peer = PeerInfo::User { id: 5, auth: Some(PeerAuth::from_hash(6)), bot: None, is_self: None };
         assert!(session.cache_peer(peer).now_or_never().is_some());
         assert!(session.peer(PeerId::user(5).unwrap()).now_or_never().unwrap().unwrap().is_some());
@@ -301,14 +327,32 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_peers_give_way() {
+    fn those_who_have_not_written_for_longest_give_way() {
         let session = session();
-        for id in 1..=i64::try_from(MOST_PEERS).unwrap() + 1 {
-            let peer =
-                PeerInfo::User { id: id + 100, auth: Some(PeerAuth::from_hash(1)), bot: None, is_self: None };
-            session.cache_peer(peer).now_or_never().unwrap().unwrap();
+        session.remember(42, 7);
+        assert_eq!(session.snapshot().peers, Vec::new(), "oneself is not a peer");
+        let last = i64::try_from(MOST_PEERS).unwrap() + 102;
+        for id in 102..last {
+            session.remember(id, 1);
         }
+        session.remember(102, 2);
+        session.remember(last, 1);
         let peers = session.snapshot().peers;
-        assert_eq!((peers.len(), peers[0].id), (MOST_PEERS, 102));
+        assert_eq!((peers.len(), peers[0].id), (MOST_PEERS, 104));
+        assert_eq!((session.access_hash(102), session.access_hash(103)), (Some(2), None));
+
+        // What an earlier version left is cut down too.
+        let peers = (0..2_000).map(|id| KnownPeer { id, access_hash: 1 }).collect();
+        let session = LiveSession::new(TelegramSession { peers, ..session.snapshot() }, Network::telegram());
+        assert_eq!(session.snapshot().peers.len(), MOST_PEERS);
+    }
+
+    #[test]
+    fn a_bot_remembers_nobody() {
+        let session = session();
+        let bot = AccountUser { bot: true, ..session.user().unwrap() };
+        session.set_user(bot);
+        session.remember(5, 6);
+        assert_eq!(session.snapshot().peers, Vec::new());
     }
 }

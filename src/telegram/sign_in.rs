@@ -104,6 +104,28 @@ pub(super) async fn sign_in(
     authorized(account, answer).await
 }
 
+/// `auth.importBotAuthorization`, following the bot to its data centre.
+pub(super) async fn import_bot(
+    account: &Account,
+    token: &Secret<String>,
+) -> Result<AccountUser, TelegramError> {
+    let settings = account.settings();
+    let request = tl::functions::auth::ImportBotAuthorization {
+        flags: 0,
+        api_id: settings.api_id,
+        api_hash: settings.api_hash.reveal().clone(),
+        bot_auth_token: token.reveal().clone(),
+    };
+    for _ in 0..=MOST_MIGRATIONS {
+        match account.invoke(&request).await {
+            Ok(answer) => return authorized(account, answer).await,
+            Err(TelegramError::Migrate(dc)) => account.migrate(dc).await,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(TelegramError::Unexpected("sent from data centre to data centre".to_owned()))
+}
+
 /// `account.getPassword`: the hint of a 2FA password.
 pub(super) async fn two_factor_hint(account: &Account) -> Result<Option<String>, TelegramError> {
     let tl::enums::account::Password::Password(password) =

@@ -16,6 +16,10 @@ impl File {
         Self(file)
     }
 
+    pub(super) fn beside(&self, name: &str) -> Self {
+        Self(self.0.with_file_name(name))
+    }
+
     pub(super) async fn read(&self) -> io::Result<Option<Vec<u8>>> {
         let file = self.0.clone();
         let read = blocking(move || {

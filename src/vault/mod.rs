@@ -143,6 +143,12 @@ impl Vault {
         }
     }
 
+    /// Another session in the same place; nothing is imported into it.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Self {
+        Self::with(self.place.beside(name), self.backend.beside(name), name, self.mode, self.sealer.clone())
+    }
+
     /// Where there is no session, [`Vault::load`] takes the one that this object holds, as a `StringSession`.
     #[must_use]
     pub async fn importing(self, from: Place, path_style: bool) -> Self {
@@ -341,6 +347,14 @@ impl Backend {
         }
     }
 
+    /// Another object in the same folder, or behind the same server and prefix.
+    fn beside(&self, name: &str) -> Self {
+        match self {
+            Self::Folder(file) => Self::Folder(file.beside(name)),
+            Self::S3(object) => Self::S3(object.beside(name)),
+        }
+    }
+
     /// The object and the S3 server's tag for it.
     async fn read(&self) -> Result<Option<(Vec<u8>, Option<String>)>, Trouble> {
         match self {
@@ -445,6 +459,22 @@ mod tests {
         assert!(matches!(two.save(&other).await, Err(VaultError::ChangedElsewhere { .. })));
         assert_eq!(two.load().await.unwrap(), Some(TelegramSession::default()));
         two.save(&other).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn sessions_beside_each_other_are_kept_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = vault(folder.path(), Mode::Sandbox, 1);
+        ours.save(&TelegramSession::default()).await.unwrap();
+        let bot = ours.beside("bot-7.session");
+        assert_eq!(bot.load().await.unwrap(), None);
+        let session = TelegramSession { home_dc: 4, ..TelegramSession::default() };
+        bot.save(&session).await.unwrap();
+        assert_eq!(ours.beside("bot-7.session").load().await.unwrap(), Some(session));
+        assert_eq!(ours.load().await.unwrap(), Some(TelegramSession::default()));
+        // One cannot be passed off as the other.
+        std::fs::copy(folder.path().join("bot-7.session"), folder.path().join("account.session")).unwrap();
+        assert!(matches!(ours.load().await, Err(VaultError::Damaged { .. })));
     }
 
     #[tokio::test]

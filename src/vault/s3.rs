@@ -90,6 +90,15 @@ impl Object {
         }
     }
 
+    /// Another object behind the same prefix, through the same client.
+    pub(super) fn beside(&self, name: &str) -> Self {
+        let key = match self.key.rsplit_once('/') {
+            Some((prefix, _)) => format!("{prefix}/{name}"),
+            None => name.to_owned(),
+        };
+        Self { key, ..self.clone() }
+    }
+
     pub(super) async fn read(&self) -> Result<Option<Found>, Trouble> {
         let call = self.client.get_object().bucket(&self.bucket).key(&self.key);
         let answer = match call.send().await {

@@ -15,30 +15,23 @@ use telegram_connector::domain::login::{LoginCode, PendingSignIn, Phone, SignInS
 use telegram_connector::domain::seal::Sealer;
 use telegram_connector::lifecycle::{Tasks, os_seed};
 use telegram_connector::telegram::{
-    AccountEvent, AccountState, CodeRequest, EventSink, Gateway, Submission, TelegramError,
+    AccountState, CodeRequest, EventSink, Gateway, Submission, TelegramError,
 };
 use telegram_connector::vault::Vault;
 
-use crate::support::{ALICE, Options, World, eventually};
+use crate::support::{ALICE, BOB, Options, Recorder, World, eventually};
 
 /// A gateway of its own, as another host would have one, with what it has seen.
-struct Host {
-    gateway: Gateway,
-    seen: Arc<Mutex<Vec<String>>>,
+pub(crate) struct Host {
+    pub(crate) gateway: Gateway,
+    pub(crate) told: Recorder,
     tasks: Tasks,
 }
 
 impl Host {
-    async fn open(world: &World, folder: &Path, unsaved: Option<TelegramSession>) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let sink = {
-            let seen = Arc::clone(&seen);
-            Arc::new(move |event| {
-                let AccountEvent::Message { text, .. } = event;
-                seen.lock().unwrap().push(text);
-            })
-        };
-        Self::with_sink(world, folder, unsaved, sink, seen).await
+    pub(crate) async fn open(world: &World, folder: &Path, unsaved: Option<TelegramSession>) -> Self {
+        let told = Recorder::default();
+        Self::with_sink(world, folder, unsaved, told.sink(), told).await
     }
 
     async fn with_sink(
@@ -46,7 +39,7 @@ impl Host {
         folder: &Path,
         unsaved: Option<TelegramSession>,
         sink: EventSink,
-        seen: Arc<Mutex<Vec<String>>>,
+        told: Recorder,
     ) -> Self {
         let ids = Ids::from_seed(os_seed().unwrap());
         let vault =
@@ -55,11 +48,11 @@ impl Host {
         let unsaved = unsaved.map(|session| UnsavedSession { session, replaces: None });
         let gateway =
             Gateway::open(world.telegram(), vault, unsaved, ids, tasks.clone(), sink).await.unwrap();
-        Self { gateway, seen, tasks }
+        Self { gateway, told, tasks }
     }
 
     /// Signs Alice in.
-    async fn sign_in(&self, world: &World) {
+    pub(crate) async fn sign_in(&self, world: &World) {
         let phone = Phone::parse(ALICE).unwrap();
         let request = self.gateway.request_code(&phone).await.unwrap();
         let CodeRequest::Sent { phone_code_hash, delivery, session } = request else { panic!("{request:?}") };
@@ -72,41 +65,36 @@ impl Host {
         self.is(world, "ok").await;
     }
 
-    async fn is(&self, _: &World, condition: &str) {
+    pub(crate) async fn is(&self, _: &World, condition: &str) {
         eventually(condition, || async { self.gateway.condition() == condition }).await;
     }
 
     fn seen(&self) -> usize {
-        self.seen.lock().unwrap().len()
+        self.told.texts().len()
     }
 
-    async fn sees(&self, count: usize) {
+    pub(crate) async fn sees(&self, count: usize) {
         eventually("messages arrive", || async { self.seen() >= count }).await;
         assert_eq!(self.seen(), count);
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         self.tasks.stop();
         self.gateway.close().await;
         assert!(self.tasks.finish(Duration::from_secs(5)).await);
     }
 }
 
-/// Sends Alice `count` messages: each request for a code brings one from 777000 to where she is signed in.
-async fn send_messages(world: &World, count: usize) {
-    let folder = tempfile::tempdir().unwrap();
-    let other = Host::open(world, folder.path(), None).await;
-    let phone = Phone::parse(ALICE).unwrap();
-    for sent in 0..count {
-        if sent % 10 == 0 {
-            world.clock.advance(Duration::from_secs(3_600)); // or Telegram would call it a flood
-        }
-        other.gateway.request_code(&phone).await.unwrap();
+/// Bob writes `count` messages to Alice; returns what he wrote.
+async fn send_messages(world: &World, count: usize) -> Vec<String> {
+    let texts: Vec<String> = (0..count).map(|n| format!("message {n} of {count}")).collect();
+    for text in &texts {
+        world.send(BOB, ALICE, text).await;
     }
-    other.close().await;
+    texts
 }
 
-async fn quick_world() -> World {
+pub(crate) async fn quick_world() -> World {
     let options = Options {
         call_limit: Duration::from_millis(800),
         watchdog_interval: Duration::from_millis(100),
@@ -161,27 +149,18 @@ async fn trap_3_a_crash_in_the_middle_of_a_difference_repeats_and_never_loses() 
     host.close().await;
     send_messages(&world, 5).await;
 
-    // The session as it is while the first of the five is being handled: what a crash there would leave.
+    // The session as it is while the batch is being taken: what a crash there would leave.
     let at_the_crash = Arc::new(Mutex::new(None));
-    let gateway: Arc<Mutex<Option<Gateway>>> = Arc::default();
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let sink = {
-        let (at_the_crash, gateway, seen) =
-            (Arc::clone(&at_the_crash), Arc::clone(&gateway), Arc::clone(&seen));
-        Arc::new(move |event| {
-            let AccountEvent::Message { text, .. } = event;
-            while gateway.lock().unwrap().is_none() {
-                std::thread::yield_now();
-            }
-            let session = gateway.lock().unwrap().as_ref().unwrap().session().unwrap();
-            at_the_crash.lock().unwrap().get_or_insert(session);
-            seen.lock().unwrap().push(text);
+    let told = Recorder::default();
+    let sink: EventSink = {
+        let (at_the_crash, taken) = (Arc::clone(&at_the_crash), told.sink());
+        Arc::new(move |account, events| {
+            at_the_crash.lock().unwrap().get_or_insert(account.session());
+            taken(account, events)
         })
     };
-    let host = Host::with_sink(&world, folder.path(), None, sink, seen).await;
-    *gateway.lock().unwrap() = Some(host.gateway.clone());
+    let host = Host::with_sink(&world, folder.path(), None, sink, told).await;
     host.sees(5).await;
-    *gateway.lock().unwrap() = None;
     host.close().await;
 
     let left = at_the_crash.lock().unwrap().take().unwrap();
@@ -199,15 +178,11 @@ async fn trap_3_a_difference_in_slices_arrives_whole_and_in_order() {
     let host = Host::open(&world, folder.path(), None).await;
     host.sign_in(&world).await;
     host.close().await;
-    send_messages(&world, 7).await;
+    let sent = send_messages(&world, 7).await;
     world.fault(json!({ "difference_slice": 2 })).await;
     let host = Host::open(&world, folder.path(), None).await;
     host.sees(7).await;
-    let seen = host.seen.lock().unwrap().clone();
-    let sent = world.sandbox.get(&format!("/api/accounts/{ALICE}/messages")).await.json();
-    let sent: Vec<String> =
-        sent.as_array().unwrap().iter().map(|message| message["text"].as_str().unwrap().to_owned()).collect();
-    assert!(sent.ends_with(&seen), "{seen:?} is not the end of {sent:?}");
+    assert_eq!(host.told.texts(), sent);
     host.close().await;
     world.end().await;
 }
@@ -225,37 +200,19 @@ async fn trap_4_dropped_pushes_are_noticed_and_fetched() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread")]
 async fn trap_4_a_reader_held_up_by_a_burst_loses_nothing() {
     // A watchdog in a hurry would take a reader that is held up for one that has died.
     let world = World::without_service(Options::default()).await;
     let folder = tempfile::tempdir().unwrap();
-    let gate = Arc::new(std::sync::RwLock::new(()));
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let sink = {
-        let (gate, seen) = (Arc::clone(&gate), Arc::clone(&seen));
-        Arc::new(move |event| {
-            let AccountEvent::Message { text, .. } = event;
-            // Tells tokio, which would otherwise leave what this worker was to do next undone.
-            tokio::task::block_in_place(|| drop(gate.read().unwrap()));
-            seen.lock().unwrap().push(text);
-        })
-    };
-    let host = Host::with_sink(&world, folder.path(), None, sink, seen).await;
+    let host = Host::open(&world, folder.path(), None).await;
     host.sign_in(&world).await;
-    let (tell, told) = std::sync::mpsc::channel::<()>();
-    let holder = std::thread::spawn({
-        let gate = Arc::clone(&gate);
-        move || {
-            let held = gate.write().unwrap();
-            assert!(told.recv().is_err(), "it only hangs up");
-            drop(held);
-        }
-    });
-    send_messages(&world, 150).await;
-    drop(tell);
-    holder.join().unwrap();
+    let held = host.told.gate.lock().await;
+    let sent = send_messages(&world, 150).await;
+    assert_eq!(host.seen(), 0);
+    drop(held);
     host.sees(150).await;
+    assert_eq!(host.told.texts(), sent);
     host.close().await;
     world.end().await;
 }

@@ -36,13 +36,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Exceptions, file by file.
-const ALSO: &[(&str, &str)] = &[("http/error.rs", "telegram")];
+const ALSO: &[(&str, &str)] = &[("http/error.rs", "telegram"), ("http/error.rs", "store")];
 
 /// A library (as it is written in paths) and where it may be named.
 const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("grammers_", &["telegram/", "sandbox/"]),
     ("poem", &["http/", "app.rs", "sandbox/console", "telemetry.rs"]),
-    ("sled::", &["store/sled.rs"]),
+    ("sled::", &["store/sled/"]),
+    ("jsonwebtoken", &["domain/proof.rs"]),
+    ("argon2", &["domain/developer.rs"]),
+    ("hmac", &["domain/seal.rs", "sandbox/"]),
     ("qrcode", &["http/demo.rs"]),
     ("chacha20poly1305", &["domain/seal.rs"]),
     ("reqwest", &["main.rs", "telemetry.rs"]),

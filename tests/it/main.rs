@@ -10,6 +10,7 @@ mod support;
 
 mod account;
 mod architecture;
+mod bots;
 mod doctor;
 mod guard;
 mod proxy;
@@ -19,4 +20,5 @@ mod secrets;
 mod session_move;
 mod session_store;
 mod sign_in;
+mod store_conformance;
 mod surface;

@@ -153,13 +153,34 @@ async fn serve_sandbox_alone_needs_nothing_and_survives_kill_nine_with_its_peopl
             .to_owned()
     };
 
+    let bot_is = |process: &Process, condition: &'static str| {
+        let client = process.client.clone();
+        async move {
+            let bot = || async { client.get("/readyz").await.json()["bot"].clone() };
+            crate::support::eventually(condition, || async { bot().await == condition }).await;
+        }
+    };
+    let sign_ins = |process: &Process| {
+        let sandbox = control(process);
+        async move {
+            let calls = sandbox.get("/api/calls").await.json();
+            let of_bots = |call: &&serde_json::Value| call["method"] == "auth.importBotAuthorization";
+            calls.as_array().unwrap().iter().find(of_bots).map_or(0, |call| call["count"].as_u64().unwrap())
+        }
+    };
+
     let first = Process::start(&arguments, &[]);
+    bot_is(&first, "ok").await;
+    let sessions = || std::fs::read_dir(folder.path().join("sessions")).map_or(0, Iterator::count);
+    crate::support::eventually("the bot's session is stored", || async { sessions() == 1 }).await;
     assert_eq!(control(&first).get("/api/accounts").await.json().as_array().unwrap().len(), 3);
     assert!(first.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(206));
     let sent = code(control(&first)).await;
     first.kill();
 
     let second = Process::start(&arguments, &[]);
+    bot_is(&second, "ok").await;
+    assert_eq!(sign_ins(&second).await, 0, "the bot goes on with its session");
     assert_eq!(code(control(&second)).await, sent);
     assert!(second.client.post("/sign_in", &json!({ "phone": ALICE, "password": sent })).await.is_empty(200));
     second.kill();
@@ -168,6 +189,17 @@ async fn serve_sandbox_alone_needs_nothing_and_survives_kill_nine_with_its_peopl
     assert!(third.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(200));
     assert_eq!(third.client.get("/sign_in").await.json()["account"]["name"], "Alice");
     assert_eq!(control(&third).get("/api/accounts").await.json().as_array().unwrap().len(), 3);
+    bot_is(&third, "ok").await;
+    third.kill();
+
+    // The sandbox itself knows the bot's token, and one that is given explicitly wins.
+    std::fs::remove_dir_all(folder.path().join("sessions")).unwrap();
+    let fourth = Process::start(&arguments, &[]);
+    bot_is(&fourth, "ok").await;
+    assert_eq!(sign_ins(&fourth).await, 1);
+    fourth.kill();
+    let fifth = Process::start(&arguments, &[("TELEGRAM_BOT_TOKEN", "7:another-bot")]);
+    bot_is(&fifth, "token_invalid").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

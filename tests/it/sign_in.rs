@@ -632,7 +632,7 @@ async fn a_pending_key_that_telegram_forgot_gives_way_to_a_fresh_one() {
     world.request_code(ALICE).await;
     world.fault(json!({ "forget_key": "all" })).await;
     world.fault(json!({ "disconnect": "now" })).await;
-    let answer = world.sign_in(json!({ "phone": ALICE, "resend": true })).await;
+    let answer = world.sign_in_after_a_cut(json!({ "phone": ALICE, "resend": true })).await;
     assert!(answer.is_empty(206), "{answer:?}");
     let code = world.code(ALICE).await;
     assert!(world.sign_in(json!({ "phone": ALICE, "password": code })).await.is_empty(200));

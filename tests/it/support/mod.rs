@@ -2,10 +2,12 @@
 
 mod client;
 mod process;
+mod recorder;
 mod s3;
 mod world;
 
 pub(crate) use self::client::{Answer, Client};
 pub(crate) use self::process::{Process, files_with, run};
+pub(crate) use self::recorder::Recorder;
 pub(crate) use self::s3::{ACCESS_KEY, BUCKET, Conditions, Fault, MASTER_KEY, S3Server, SECRET_KEY};
-pub(crate) use self::world::{ALICE, BOB, CAROL, Options, PASSWORD, World, eventually};
+pub(crate) use self::world::{ALICE, BOB, CAROL, Options, PASSWORD, World, eventually, random};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use telegram_connector::app::{App, Settings};
+use telegram_connector::app::{App, AppSettings, Settings, StartError};
 use telegram_connector::domain::account::Mode;
 use telegram_connector::domain::ids::{Ids, Secret};
 use telegram_connector::domain::place::SessionStore;
 use telegram_connector::lifecycle::{OffsetClock, Tasks};
 use telegram_connector::sandbox::{self, Sandbox};
+use telegram_connector::store::StoreError;
 use telegram_connector::telegram;
 use telegram_connector::telegram::Network;
 use tempfile::TempDir;
@@ -38,7 +39,8 @@ pub(crate) struct Options {
     pub(crate) loopback: bool,
     pub(crate) session_folder: Option<PathBuf>,
     pub(crate) proxy: Option<telegram::Proxy>,
-    pub(crate) demo: bool,
+    pub(crate) bot_token: Option<String>,
+    pub(crate) apps: AppSettings,
 }
 
 impl Default for Options {
@@ -50,7 +52,8 @@ impl Default for Options {
             loopback: true,
             session_folder: None,
             proxy: None,
-            demo: false,
+            bot_token: None,
+            apps: AppSettings { demo: true, ..AppSettings::default() },
         }
     }
 }
@@ -114,6 +117,38 @@ impl World {
         }
     }
 
+    /// The person with this phone writes to somebody: user name, phone or id. Returns the message's id on their side.
+    pub(crate) async fn send(&self, phone: &str, to: impl std::fmt::Display, text: &str) -> i64 {
+        let body = json!({ "to": to.to_string(), "text": text });
+        let answer = self.sandbox.post(&format!("/api/accounts/{phone}/send"), &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["id"].as_i64().unwrap_or_default()
+    }
+
+    /// A new bot of the sandbox: its id and its token.
+    pub(crate) async fn new_bot(&self, username: &str) -> (i64, String) {
+        let bot = self.sandbox.post("/api/bots", &json!({ "username": username, "name": "A bot" })).await;
+        assert_eq!(bot.status, 200, "{bot:?}");
+        let token = bot.json()["token"].as_str().unwrap().to_owned();
+        (token.split(':').next().unwrap().parse().unwrap(), token)
+    }
+
+    /// A sandbox with a bot, and a service whose default bot that is. Also the bot's id.
+    pub(crate) async fn with_bot(options: Options) -> (Self, i64) {
+        let mut world = Self::without_service(options).await;
+        let (id, token) = world.new_bot("login_bot").await;
+        world.options.bot_token = Some(token);
+        world.start().await.unwrap();
+        (world, id)
+    }
+
+    /// How the default bot is.
+    pub(crate) async fn bot_is(&self, condition: &str) {
+        let bot = || async { self.service.get("/readyz").await.json()["bot"].clone() };
+        eventually(condition, || async { bot().await == condition }).await;
+        assert_eq!(self.service.get("/readyz").await.status, 200, "whatever the bot does");
+    }
+
     /// How to reach the sandbox, with the pauses of a test.
     pub(crate) fn telegram(&self) -> telegram::Settings {
         let addresses = self.network.dcs.iter().copied().collect();
@@ -133,7 +168,7 @@ impl World {
     }
 
     /// Starts the service on what an earlier one left.
-    pub(crate) async fn start(&mut self) -> Result<(), telegram_connector::app::StartError> {
+    pub(crate) async fn start(&mut self) -> Result<(), StartError> {
         let settings = Settings {
             listen: "127.0.0.1:0".parse().unwrap(),
             ops_listen: Some("127.0.0.1:0".parse().unwrap()),
@@ -146,10 +181,21 @@ impl World {
             cache_bytes: 1024 * 1024,
             mode: Mode::Sandbox,
             telegram: self.telegram(),
-            demo: self.options.demo,
+            bot_token: self.options.bot_token.clone().map(Secret::new),
+            apps: self.options.apps.clone(),
         };
-        let tasks = Tasks::new();
-        let app = App::start(settings, Arc::new(self.clock.clone()), random(), tasks.clone()).await?;
+        let mut patience = 1_000;
+        let (app, tasks) = loop {
+            let tasks = Tasks::new();
+            patience -= 1;
+            match App::start(settings.clone(), Arc::new(self.clock.clone()), random(), tasks.clone()).await {
+                // sled's own threads hold the folder for a moment longer than the service that was stopped.
+                Err(StartError::Store(StoreError::InUse(_))) if patience > 0 => {
+                    telegram_connector::lifecycle::network_sleep(Duration::from_millis(5)).await;
+                }
+                app => break (app?, tasks),
+            }
+        };
         self.service = Client::new(app.address());
         self.ops = Client::new(app.ops_address().unwrap());
         self.app = Some((app, tasks));
@@ -171,6 +217,17 @@ impl World {
 
     pub(crate) async fn sign_in(&self, body: Value) -> Answer {
         self.service.post("/sign_in", &body).await
+    }
+
+    /// As [`World::sign_in`], by a caller who repeats a 503: that a connection was cut is often learnt only when it
+    /// is used, and then the answer is rightly that Telegram could not be reached.
+    pub(crate) async fn sign_in_after_a_cut(&self, body: Value) -> Answer {
+        let answer = self.sign_in(body.clone()).await;
+        if answer.status != 503 {
+            return answer;
+        }
+        assert_eq!(answer.code(), "TELEGRAM_UNREACHABLE", "{answer:?}");
+        self.sign_in(body).await
     }
 
     /// Step 1, which must succeed.
@@ -221,6 +278,12 @@ impl World {
         self.fault(json!({ "method": method, "error": error, "times": 1 })).await;
     }
 
+    /// Waits until the faults that are counted have befallen the calls they were meant for.
+    pub(crate) async fn faults_are_spent(&self) {
+        let spent = || async { self.sandbox.get("/api/faults").await.json() == json!([]) };
+        eventually("the call is under way", spent).await;
+    }
+
     pub(crate) async fn heal(&self) {
         assert_eq!(self.sandbox.delete("/api/faults").await.status, 200);
     }
@@ -243,7 +306,7 @@ impl World {
         let folder = world.folder.path().join("elsewhere");
         let sealer = telegram_connector::domain::seal::Sealer::new(&[7; 32], random());
         let vault = telegram_connector::vault::Vault::folder(&folder, "other.session", Mode::Sandbox, sealer);
-        let sink = Arc::new(|_| {});
+        let sink: telegram::EventSink = Arc::new(|_, _| Box::pin(std::future::ready(true)));
         telegram::Gateway::open(world.telegram(), vault, None, random(), Tasks::new(), sink).await.unwrap()
     }
 
@@ -255,7 +318,7 @@ impl World {
     }
 }
 
-fn random() -> Ids {
+pub(crate) fn random() -> Ids {
     Ids::from_seed(telegram_connector::lifecycle::os_seed().unwrap())
 }
 

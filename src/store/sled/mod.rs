@@ -1,15 +1,21 @@
-//! The embedded store: sled 0.34, one process, no set-up. The only file that names sled.
+//! The embedded store: sled 0.34, one process, no set-up. Nothing outside this folder names sled.
 //! A write is acknowledged after it is flushed; one thread flushes for all who wait (group commit).
+
+mod flusher;
+mod projects;
+mod sessions;
+mod shards;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc;
 
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
 
+use self::flusher::Flusher;
+use self::projects::Projects;
+use self::shards::Shards;
 use super::SignInStore;
 use super::Store;
 use super::StoreError;
@@ -32,6 +38,10 @@ pub struct SledStore(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     records: sled::Tree,
+    /// Sessions and all that changes in one step with them.
+    sessions: sled::Tree,
+    shards: Shards,
+    projects: Projects,
     sealer: Sealer,
     flusher: Flusher,
 }
@@ -104,7 +114,10 @@ impl SledStore {
             }
         }
         database.flush().map_err(unavailable)?;
-        Ok(Self(Arc::new(Inner { records, sealer, flusher: Flusher::start(database)? })))
+        let sessions = database.open_tree("sessions").map_err(unavailable)?;
+        let projects = Projects::open(&database, &sealer)?;
+        let (shards, flusher) = (Shards::default(), Flusher::start(database)?);
+        Ok(Self(Arc::new(Inner { records, sessions, shards, projects, sealer, flusher })))
     }
 
     fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {
@@ -160,54 +173,6 @@ impl Store for SledStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.put(PING, &()).await?;
         self.get::<()>(PING)?.ok_or_else(|| StoreError::Corrupt(PING.to_owned()))
-    }
-}
-
-/// One thread that flushes for all writers who wait: `sled`'s own `flush_async` hangs when many call it at once.
-#[derive(Debug)]
-struct Flusher {
-    /// `None` once it is being dropped.
-    queue: Option<mpsc::Sender<oneshot::Sender<Result<(), String>>>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Flusher {
-    fn start(database: sled::Db) -> Result<Self, StoreError> {
-        let (sender, receiver) = mpsc::channel::<oneshot::Sender<Result<(), String>>>();
-        let run = move || {
-            while let Ok(first) = receiver.recv() {
-                let waiting: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
-                let outcome = database.flush().map(|_| ()).map_err(|error| error.to_string());
-                for writer in waiting {
-                    // A writer that has gone away has nobody to tell.
-                    drop(writer.send(outcome.clone()));
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("store-flusher".to_owned()).spawn(run);
-        let thread =
-            thread.map_err(|error| StoreError::Unavailable(format!("no thread for the flusher: {error}")))?;
-        Ok(Self { queue: Some(sender), thread: Some(thread) })
-    }
-
-    async fn flushed(&self) -> Result<(), StoreError> {
-        let begun = std::time::Instant::now();
-        let (sender, receiver) = oneshot::channel();
-        let gone = || StoreError::Unavailable("the flusher has ended".to_owned());
-        self.queue.as_ref().ok_or_else(gone)?.send(sender).map_err(|_| gone())?;
-        let flushed = receiver.await.map_err(|_| gone())?;
-        metrics::histogram!("connector_store_seconds").record(begun.elapsed().as_secs_f64());
-        flushed.map_err(StoreError::Unavailable)
-    }
-}
-
-impl Drop for Flusher {
-    /// The directory is free for the next process, or the next test, when the store is dropped, not a moment later.
-    fn drop(&mut self) {
-        self.queue = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the store's flusher had panicked");
-        }
     }
 }
 

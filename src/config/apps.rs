@@ -1,0 +1,79 @@
+//! What apps and developers are offered: the links they get, and the first developer.
+
+use clap::Args;
+use url::Url;
+
+use super::Environment;
+use crate::domain::developer::Email;
+use crate::domain::ids::Secret;
+
+/// Flags of `serve` that concern apps and developers.
+#[derive(Debug, Args)]
+pub struct AppFlags {
+    /// What links to Telegram begin with [default: `https://t.me`; embedded sandbox: its own base URL].
+    #[arg(long, env = "CONNECTOR_LINK_BASE")]
+    pub link_base: Option<Url>,
+    /// Permit links that show the account's phone number, where it has no username.
+    #[arg(long, env = "CONNECTOR_DEEPLINK_BY_PHONE", num_args = 0..=1, default_value_t = false, default_missing_value = "true")]
+    pub deeplink_by_phone: bool,
+    /// Create a developer with this e-mail address (and `CONNECTOR_BOOTSTRAP_PASSWORD`) if there is none.
+    #[arg(long, env = "CONNECTOR_BOOTSTRAP_EMAIL")]
+    pub bootstrap_email: Option<String>,
+}
+
+/// The same, all valid.
+#[derive(Clone, Debug)]
+pub struct Apps {
+    /// `CONNECTOR_PUBLIC_URL`, without a slash at the end.
+    pub public_url: Option<String>,
+    /// `CONNECTOR_LINK_BASE`, without a slash at the end.
+    pub link_base: Option<String>,
+    /// `CONNECTOR_DEEPLINK_BY_PHONE`.
+    pub deeplink_by_phone: bool,
+    /// `CONNECTOR_BOOTSTRAP_EMAIL` and `CONNECTOR_BOOTSTRAP_PASSWORD`.
+    pub bootstrap: Option<(Email, Secret<String>)>,
+}
+
+impl AppFlags {
+    /// Flags and environment as settings.
+    pub(super) fn resolve(
+        &self,
+        public_url: Option<&Url>,
+        environment: &Environment,
+        problems: &mut Vec<String>,
+    ) -> Apps {
+        let password = environment.secret("CONNECTOR_BOOTSTRAP_PASSWORD", problems);
+        let bootstrap = match (self.bootstrap_email.as_deref().map(Email::parse), password) {
+            (Some(Ok(email)), Some(password)) if password.reveal().chars().count() >= 12 => {
+                Some((email, password))
+            }
+            (Some(Ok(_)), Some(_)) => {
+                problems.push("CONNECTOR_BOOTSTRAP_PASSWORD has fewer than 12 characters".to_owned());
+                None
+            }
+            (Some(Err(error)), _) => {
+                problems.push(format!("CONNECTOR_BOOTSTRAP_EMAIL is {error}"));
+                None
+            }
+            (Some(Ok(_)), None) | (None, Some(_)) => {
+                let both = "CONNECTOR_BOOTSTRAP_EMAIL and CONNECTOR_BOOTSTRAP_PASSWORD go together: set both or none";
+                problems.push(both.to_owned());
+                None
+            }
+            (None, None) => None,
+        };
+        let plain = |url: &Url, name: &str, problems: &mut Vec<String>| {
+            if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some()
+            {
+                problems.push(format!("{name} is an http or https URL without query and fragment"));
+            }
+            url.as_str().trim_end_matches('/').to_owned()
+        };
+        Apps {
+            public_url: public_url.map(|url| plain(url, "CONNECTOR_PUBLIC_URL", problems)),
+            link_base: self.link_base.as_ref().map(|url| plain(url, "CONNECTOR_LINK_BASE", problems)),
+            deeplink_by_phone: self.deeplink_by_phone,
+            bootstrap,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The names of a session: the token that only the app knows, the id that the world may see, the code that people type.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::domain::ids::Ids;
+
+/// Crockford's base 32, lower case: no letter that is taken for another.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Characters of an id: 130 bits.
+const ID_LENGTH: usize = 26;
+/// Characters of a typed code: 40 bits.
+const CODE_LENGTH: usize = 8;
+
+/// The secret by which an app polls: `sess_` and 32 characters, 190 bits. At most 64 characters, `A-Za-z0-9_-`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionToken(String);
+
+impl SessionToken {
+    /// A fresh token.
+    pub fn new(ids: &Ids) -> Self {
+        Self(format!("sess_{}", ids.base62(32)))
+    }
+
+    /// A token as a caller sends it: anything may be tried.
+    pub fn claimed(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The text, for the app that asked for it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// The session's id: the start of SHA-256 of the token, from which the token cannot be had.
+    pub fn id(&self) -> SessionId {
+        let digest = Sha256::digest(self.0.as_bytes());
+        let mut id = String::with_capacity(ID_LENGTH);
+        let (mut bits, mut held) = (0_u32, 0_u32);
+        for byte in digest {
+            bits = bits << 8 | u32::from(byte);
+            held += 8;
+            while held >= 5 && id.len() < ID_LENGTH {
+                held -= 5;
+                let index = (bits >> held & 31) as usize;
+                id.extend(ALPHABET.get(index).map(|&letter| char::from(letter)));
+            }
+        }
+        SessionId(id)
+    }
+}
+
+impl fmt::Debug for SessionToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SessionToken(…)")
+    }
+}
+
+/// What everybody may see of a session: 26 characters of `0-9a-z`. Start parameter, callback data, `jti`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(String);
+
+impl SessionId {
+    /// Reads an id; `None` when it cannot be one. Case is forgiven: some keyboards begin with a capital.
+    pub fn parse(text: &str) -> Option<Self> {
+        normalised(text, ID_LENGTH).map(Self)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The short form for people whose app ignores the link.
+    pub fn typed_code(&self) -> TypedCode {
+        TypedCode(self.0.get(..CODE_LENGTH).unwrap_or_default().to_owned())
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// The start of an id, shown as `K7QM-3XPA`, for people whose app ignores the link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypedCode(String);
+
+impl TypedCode {
+    /// Reads what a person typed: case, a missing dash and look-alikes (`O` for `0`, `I` and `L` for `1`) are forgiven.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let joined: String = match text.split_once(['-', '–', '—', ' ']) {
+            Some((first, second)) if first.len() == CODE_LENGTH / 2 => format!("{first}{second}"),
+            Some(_) => return None,
+            None => text.to_owned(),
+        };
+        normalised(&joined, CODE_LENGTH).map(Self)
+    }
+
+    /// What ids with this code begin with.
+    pub fn prefix(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TypedCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, second) = self.0.split_at_checked(CODE_LENGTH / 2).unwrap_or((&self.0, ""));
+        write!(formatter, "{}-{}", first.to_ascii_uppercase(), second.to_ascii_uppercase())
+    }
+}
+
+fn normalised(text: &str, length: usize) -> Option<String> {
+    let letter = |character: char| {
+        let character = match character.to_ascii_lowercase() {
+            'o' => '0',
+            'i' | 'l' => '1',
+            other => other,
+        };
+        u8::try_from(character).is_ok_and(|byte| ALPHABET.contains(&byte)).then_some(character)
+    };
+    (text.len() == length).then(|| text.chars().map(letter).collect())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_fits_a_start_parameter_and_a_callback_and_does_not_hold_the_token() {
+        let token = SessionToken::new(&Ids::from_seed([3; 32]));
+        let id = token.id();
+        assert_eq!(token.reveal().len(), 37);
+        assert_eq!(id.as_str().len(), 26);
+        assert_eq!(id, SessionToken::claimed(token.reveal()).id());
+        assert!(!token.reveal().contains(id.as_str()));
+        assert_eq!(SessionId::parse(id.as_str()), Some(id.clone()));
+        assert_eq!(SessionId::parse(&id.as_str().to_uppercase()), Some(id));
+        assert_eq!(format!("{token:?}"), "SessionToken(…)");
+    }
+
+    #[test]
+    fn a_typed_code_is_read_as_people_type_it() {
+        let code = TypedCode::parse("k7qm3x0a").unwrap();
+        assert_eq!(code.to_string(), "K7QM-3X0A");
+        for typed in ["K7QM-3X0A", " k7qm 3xoa ", "K7QM–3XOA", "k7QM3x0A"] {
+            assert_eq!(TypedCode::parse(typed).as_ref(), Some(&code), "{typed}");
+        }
+        for other in ["", "K7QM", "K7QM-3X0", "K7QM-3X0AB", "hello-you", "K7-QM3X0A", "K7QM-3X0U", "приветик"]
+        {
+            assert_eq!(TypedCode::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_digest_is_the_start_of_sha_256_in_base_32() {
+        // printf abc | sha256sum = ba7816bf 8f01cfea …; by hand: ba78 = 10111 01001 11100 0…
+        assert!(SessionToken::claimed("abc").id().as_str().starts_with("q9w"));
+    }
+}

@@ -1,0 +1,214 @@
+//! A project: an app that people sign in to, its signing secret and its settings. What may be asked of it over HTTP is in
+//! `http`; who owns it is a `Developer`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use crate::domain::account::Mode;
+use crate::domain::clock::Timestamp;
+use crate::domain::developer::DeveloperId;
+use crate::domain::ids::Ids;
+use crate::domain::ids::Secret;
+use crate::domain::ids::revealed;
+
+/// Names a project: `proj_` and 1 to 59 of `A-Za-z0-9_-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProjectId(String);
+
+impl ProjectId {
+    /// A fresh id.
+    pub fn new(ids: &Ids) -> Self {
+        Self(format!("proj_{}", ids.base62(16)))
+    }
+
+    /// Reads an id; `None` when it cannot be one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("proj_")?;
+        let plausible = (1..=59).contains(&rest.len())
+            && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+        plausible.then(|| Self(text.to_owned()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProjectId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// The secret that signs a project's proofs and authenticates its server (contract, section 3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SigningSecret {
+    #[serde(with = "revealed")]
+    key: Secret<String>,
+    /// Names it in the header of proofs (RFC 7515, `kid`) without telling it.
+    pub key_id: String,
+}
+
+/// Too short, too long, or not printable ASCII.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a secret key has 32 to 256 printable ASCII characters")]
+pub struct WeakSecret;
+
+impl SigningSecret {
+    /// A fresh secret: `sk_live_…`, in a sandbox `sk_test_…`.
+    pub fn new(mode: Mode, ids: &Ids) -> Self {
+        let prefix = match mode {
+            Mode::Telegram => "sk_live_",
+            Mode::Sandbox => "sk_test_",
+        };
+        Self { key: Secret::new(format!("{prefix}{}", ids.base62(43))), key_id: ids.base62(8) }
+    }
+
+    /// A secret that apps hold already.
+    ///
+    /// # Errors
+    /// [`WeakSecret`].
+    pub fn brought(key: String, ids: &Ids) -> Result<Self, WeakSecret> {
+        let strong = (32..=256).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+        strong.then(|| Self { key: Secret::new(key), key_id: ids.base62(8) }).ok_or(WeakSecret)
+    }
+
+    /// The secret itself: the whole string is the HMAC key (protocol, section 4.1).
+    pub fn reveal(&self) -> &str {
+        self.key.reveal()
+    }
+
+    /// Whether this is it, in constant time.
+    pub fn is(&self, presented: &str) -> bool {
+        self.key.reveal().as_bytes().ct_eq(presented.as_bytes()).into()
+    }
+
+    /// For lists: the prefix and the last four characters.
+    pub fn masked(&self) -> String {
+        let key = self.key.reveal();
+        let prefix = key.match_indices('_').nth(1).and_then(|(at, _)| key.get(..=at)).unwrap_or_default();
+        format!("{prefix}••••••••{}", key.get(key.len().saturating_sub(4)..).unwrap_or_default())
+    }
+}
+
+/// How a confirmed poll writes its times (contract, section 3: `client_timestamps`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientTimestamps {
+    /// Integers for Dart's HTTP client, ISO 8601 for everybody else.
+    #[default]
+    Auto,
+    /// ISO 8601.
+    #[serde(rename = "iso8601")]
+    Iso8601,
+    /// Unix milliseconds.
+    UnixMs,
+}
+
+/// A project's own bot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectBot {
+    /// Telegram's user id.
+    pub id: i64,
+    /// What it signs in with.
+    #[serde(with = "revealed")]
+    pub token: Secret<String>,
+}
+
+/// What a project's owner may choose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the API")]
+pub struct ProjectSettings {
+    /// Shown in prompts; never empty.
+    pub name: String,
+    /// Whether new sessions may be created.
+    pub active: bool,
+    /// Whether apps may create and poll sessions without the secret key.
+    pub public_access: bool,
+    /// Whether the phone number is asked for.
+    pub req_phone: bool,
+    /// Whether the browser shows a number that Telegram asks for.
+    pub match_code: bool,
+    /// Origins whose pages may call; empty: all.
+    pub allowed_origins: Vec<String>,
+    /// How a confirmed poll writes its times.
+    pub client_timestamps: ClientTimestamps,
+    /// Where "back to the app" leads, https.
+    pub return_url: Option<String>,
+    /// The project's own bot.
+    pub bot: Option<ProjectBot>,
+}
+
+impl ProjectSettings {
+    /// The settings of a new project (contract, section 3).
+    pub fn named(name: String) -> Self {
+        Self {
+            name,
+            active: true,
+            public_access: true,
+            req_phone: false,
+            match_code: false,
+            allowed_origins: Vec::new(),
+            client_timestamps: ClientTimestamps::Auto,
+            return_url: None,
+            bot: None,
+        }
+    }
+}
+
+/// An app that people sign in to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    /// Public name.
+    pub id: ProjectId,
+    /// Who may change it.
+    pub owner: DeveloperId,
+    /// What signs its proofs.
+    pub secret: SigningSecret,
+    /// What its owner chose.
+    pub settings: ProjectSettings,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl Project {
+    /// Whether pages of `origin` may call; requests without an `Origin` may.
+    pub fn allows_origin(&self, origin: Option<&str>) -> bool {
+        let allowed = &self.settings.allowed_origins;
+        origin.is_none_or(|origin| {
+            allowed.is_empty() || allowed.iter().any(|one| one.eq_ignore_ascii_case(origin))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_strong_compared_whole_and_shown_masked() {
+        let ids = Ids::from_seed([1; 32]);
+        let secret = SigningSecret::new(Mode::Sandbox, &ids);
+        assert!(secret.reveal().starts_with("sk_test_") && secret.reveal().len() == 51);
+        assert!(secret.is(secret.reveal()) && !secret.is("sk_test_") && !secret.is(""));
+        assert!(secret.masked().starts_with("sk_test_••••••••") && secret.masked().chars().count() == 20);
+        assert!(!format!("{secret:?}").contains(secret.reveal()));
+        assert!(SigningSecret::brought("whsec_".repeat(6), &ids).is_ok());
+        for weak in ["x".repeat(31), "x".repeat(257), format!("{} ", "x".repeat(32)), "ж".repeat(32)] {
+            assert_eq!(SigningSecret::brought(weak, &ids).err(), Some(WeakSecret));
+        }
+        assert_eq!(SigningSecret::brought("x".repeat(40), &ids).unwrap().masked(), "••••••••xxxx");
+    }
+
+    #[test]
+    fn ids_are_what_a_url_and_a_prompt_can_carry() {
+        assert!(ProjectId::parse(ProjectId::new(&Ids::from_seed([1; 32])).as_str()).is_some());
+        for bad in ["", "proj_", "demo", "proj_a b", "proj_ж", &format!("proj_{}", "x".repeat(60))] {
+            assert_eq!(ProjectId::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A new session: who delivers its prompt, the links to them, and what the prompt tells of the request.
+
+use super::Auth;
+use super::AuthError;
+use super::Caller;
+use super::links::Links;
+use crate::domain::auth_session::AuthSession;
+use crate::domain::auth_session::MatchCode;
+use crate::domain::auth_session::Origin;
+use crate::domain::auth_session::Request;
+use crate::domain::auth_session::SessionToken;
+use crate::domain::ids::Ids;
+use crate::domain::language::Language;
+use crate::domain::project::Project;
+use crate::flows::accounts::Nobody;
+
+/// What is known of who asks for a session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Client {
+    pub(crate) origin: Origin,
+    pub(crate) language: Option<Language>,
+    pub(crate) nonce: Option<String>,
+}
+
+/// A new session, as its app learns of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Created {
+    pub(crate) session: AuthSession,
+    pub(crate) links: Links,
+    pub(crate) events_url: String,
+}
+
+impl Auth {
+    /// Creates a session for an app.
+    pub(crate) async fn generate(
+        &self,
+        project: &str,
+        caller: &Caller,
+        client: Client,
+    ) -> Result<Created, AuthError> {
+        let project = self.admitted(project, caller).await?;
+        self.create(&project, client).await
+    }
+
+    /// Creates a session for an app's server, which shows the secret key.
+    pub(crate) async fn generate_for_server(
+        &self,
+        project: &str,
+        caller: &Caller,
+        client: Client,
+    ) -> Result<Created, AuthError> {
+        let project = self.authenticated(project, caller).await?;
+        self.create(&project, client).await
+    }
+
+    async fn create(&self, project: &Project, client: Client) -> Result<Created, AuthError> {
+        let shared = &self.0;
+        if !project.settings.active {
+            return Err(AuthError::ProjectInactive);
+        }
+        if project.settings.req_phone && !shared.accounts.has_bot(project) {
+            return Err(AuthError::PhoneNeedsBot);
+        }
+        let deliverer = shared.accounts.deliverer(project).map_err(|nobody| match nobody {
+            Nobody::Yet => AuthError::TelegramUnreachable,
+            Nobody::AtAll => AuthError::NoTelegramAccount,
+        })?;
+        let token = SessionToken::new(&shared.ids);
+        let links = Links::new(&deliverer, &token.id(), client.language.unwrap_or_default(), &shared.links)?;
+        let request = Request {
+            project: project.id.clone(),
+            via: deliverer.via,
+            nonce: client.nonce,
+            origin: client.origin,
+            language: client.language,
+            wants_phone: project.settings.req_phone,
+            match_code: project.settings.match_code.then(|| match_code(&shared.ids)),
+        };
+        let session = AuthSession::new(token, shared.ids.base62(11), request, shared.clock.now());
+        shared.store.insert_session(&session).await?;
+        metrics::counter!("connector_sign_ins_total", "status" => "created").increment(1);
+        let events_url = format!("{}/api/v1/events/{}{}", shared.links.public_url, session.id, session.watch);
+        Ok(Created { session, links, events_url })
+    }
+}
+
+/// A number of two digits among two others.
+fn match_code(ids: &Ids) -> MatchCode {
+    let any = || u8::try_from(10 + ids.below(90)).unwrap_or(10);
+    let mut offered = [any(), any(), any()];
+    while let [one, two, three] = offered
+        && (one == two || two == three || one == three)
+    {
+        offered = [any(), any(), any()];
+    }
+    let [one, two, three] = offered;
+    let right = match ids.below(3) {
+        0 => one,
+        1 => two,
+        _ => three,
+    };
+    MatchCode { right, offered }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_right_number_is_one_of_three_different_ones() {
+        let ids = Ids::from_seed([5; 32]);
+        for _ in 0..500 {
+            let code = match_code(&ids);
+            assert!(code.offered.contains(&code.right));
+            assert!(code.offered.iter().all(|number| (10..=99).contains(number)));
+            let [one, two, three] = code.offered;
+            assert!(one != two && two != three && one != three);
+        }
+    }
+}

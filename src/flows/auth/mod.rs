@@ -1,0 +1,348 @@
+//! What apps do: create a session, ask how it stands, take the confirmation, take the request back. What people do in
+//! Telegram is in `flows::confirm`.
+
+mod create;
+mod links;
+mod watch;
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+pub(crate) use self::create::Client;
+pub(crate) use self::create::Created;
+pub(crate) use self::watch::Watch;
+use super::accounts::Accounts;
+use crate::domain::account::Mode;
+use crate::domain::auth_session::AuthSession;
+use crate::domain::auth_session::Event;
+use crate::domain::auth_session::REPEAT;
+use crate::domain::auth_session::SessionId;
+use crate::domain::auth_session::SessionToken;
+use crate::domain::auth_session::State;
+use crate::domain::auth_session::Status;
+use crate::domain::clock::Clock;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::Ids;
+use crate::domain::project::Project;
+use crate::domain::project::ProjectId;
+use crate::domain::proof;
+use crate::domain::proof::BadProof;
+use crate::lifecycle::Tasks;
+use crate::store::Applied;
+use crate::store::Store;
+use crate::store::StoreError;
+
+use super::outbox::Outbox;
+
+/// How links are made.
+#[derive(Clone, Debug)]
+pub struct LinkSettings {
+    /// `CONNECTOR_LINK_BASE`, without a slash at the end.
+    pub base: String,
+    /// `CONNECTOR_DEEPLINK_BY_PHONE`.
+    pub by_phone: bool,
+    /// `CONNECTOR_PUBLIC_URL`, without a slash at the end.
+    pub public_url: String,
+}
+
+/// What apps do. Cloning shares it.
+#[derive(Clone)]
+pub struct Auth(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn Store>,
+    accounts: Accounts,
+    outbox: Outbox,
+    clock: Arc<dyn Clock>,
+    ids: Ids,
+    tasks: Tasks,
+    mode: Mode,
+    links: LinkSettings,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Auth")
+    }
+}
+
+/// Why an app does not get what it asks for.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// There is no such project.
+    #[error("there is no project with this id")]
+    ProjectNotFound,
+    /// The project is paused.
+    #[error("the project is paused: no new sign-ins")]
+    ProjectInactive,
+    /// The project demands its secret key.
+    #[error("the project's public access is off: send its secret key as a Bearer token")]
+    PublicAccessDisabled,
+    /// A page that may not call.
+    #[error("this origin is not among the project's allowed_origins")]
+    OriginNotAllowed,
+    /// The secret key is missing or not this project's.
+    #[error("the secret key is missing or not this project's")]
+    SecretWrong,
+    /// There is no such session in this project.
+    #[error("there is no session with this token in this project")]
+    SessionNotFound,
+    /// Not a proof of this project.
+    #[error("the proof is not one, or its signature is not this project's")]
+    InvalidProof,
+    /// A phone number can only be asked for by a bot.
+    #[error("req_phone needs a bot: set TELEGRAM_BOT_TOKEN or the project's bot_token")]
+    PhoneNeedsBot,
+    /// Nobody can deliver the prompt.
+    #[error(
+        "no Telegram account delivers prompts: sign one in with POST /sign_in, or set TELEGRAM_BOT_TOKEN"
+    )]
+    NoTelegramAccount,
+    /// The user account has no username, so there is no link to it.
+    #[error(
+        "the signed-in Telegram account has no username: give it one in Telegram, or set CONNECTOR_DEEPLINK_BY_PHONE"
+    )]
+    NoUsername,
+    /// The account that delivers the prompts has never been reached.
+    #[error("Telegram has not been reached yet, so the account that delivers the prompts is not known")]
+    TelegramUnreachable,
+    /// The service is out of ids or cannot sign: our fault.
+    #[error("the proof could not be signed")]
+    Unsigned,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Who calls, as far as the request tells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caller {
+    /// The `Origin` header.
+    pub(crate) origin: Option<String>,
+    /// The Bearer token.
+    pub(crate) key: Option<String>,
+}
+
+/// How a session stands, with what an app is told.
+#[derive(Clone, Debug)]
+pub(crate) enum Standing {
+    Pending,
+    Confirmed(Box<Confirmed>),
+    Cancelled { at: Timestamp },
+    Expired,
+    Used,
+}
+
+/// A confirmation.
+#[derive(Clone, Debug)]
+pub(crate) struct Confirmed {
+    pub(crate) session: AuthSession,
+    pub(crate) project: Arc<Project>,
+    pub(crate) proof: String,
+}
+
+/// What names the session to consume.
+#[derive(Clone, Debug)]
+pub(crate) enum Claim {
+    Token(SessionToken),
+    Proof(String),
+}
+
+impl Auth {
+    /// Joins the parts.
+    #[expect(clippy::too_many_arguments, reason = "the composition root names each part once")]
+    pub fn new(
+        store: Arc<dyn Store>,
+        accounts: Accounts,
+        outbox: Outbox,
+        clock: Arc<dyn Clock>,
+        ids: Ids,
+        tasks: Tasks,
+        mode: Mode,
+        links: LinkSettings,
+    ) -> Self {
+        Self(Arc::new(Shared { store, accounts, outbox, clock, ids, tasks, mode, links }))
+    }
+
+    /// How a session stands. With `wait`, a pending one is held until it is decided or the time is over.
+    pub(crate) async fn verify(
+        &self,
+        project: &str,
+        token: &SessionToken,
+        caller: &Caller,
+        wait: Option<std::time::Duration>,
+    ) -> Result<Standing, AuthError> {
+        let project = self.admitted(project, caller).await?;
+        let id = token.id();
+        let mut session = self.session_of(&project, &id).await?;
+        if let Some(wait) = wait
+            && session.status(self.0.clock.now()) == Status::Pending
+        {
+            session = self.decided_within(&project, &id, wait).await?;
+        }
+        let standing = self.standing(session, project)?;
+        if let Standing::Confirmed(confirmed) = &standing {
+            self.note_first_read(&confirmed.session);
+        }
+        Ok(standing)
+    }
+
+    /// Takes the confirmation: of any number of callers one gets it, and the session is used. A repeat with the same
+    /// `Idempotency-Key` gets the same answer for a while.
+    pub(crate) async fn consume(
+        &self,
+        project: &str,
+        caller: &Caller,
+        claim: Claim,
+        idempotency_key: Option<&str>,
+    ) -> Result<Standing, AuthError> {
+        let project = self.authenticated(project, caller).await?;
+        let now = self.0.clock.now();
+        let (id, by_proof) = match claim {
+            Claim::Token(token) => (token.id(), false),
+            Claim::Proof(proof) => match proof::verify(&proof, &project, now) {
+                _ if proof::names_other_project(&proof, &project) => return Err(AuthError::SessionNotFound),
+                Ok(claims) => (SessionToken::claimed(&claims.session_token).id(), true),
+                Err(BadProof::Expired) => return Ok(Standing::Expired),
+                Err(BadProof::Invalid) => return Err(AuthError::InvalidProof),
+            },
+        };
+        self.session_of(&project, &id).await?;
+        let receipt = idempotency_key.map(|key| receipt(&project, key));
+        let event = Event::Consume { by_proof, receipt: receipt.clone() };
+        let session = match self.apply(id, event).await? {
+            Applied::Done(step) => return self.confirmed(step.session, project, now),
+            Applied::Unknown => return Err(AuthError::SessionNotFound),
+            Applied::Refused(_, session) => *session,
+        };
+        match &session.state {
+            State::Used { at, receipt: Some(kept), .. }
+                if Some(kept) == receipt.as_ref() && now < at.plus(REPEAT) =>
+            {
+                let at = *at;
+                self.confirmed(session, project, at)
+            }
+            State::Pending
+            | State::Confirmed { .. }
+            | State::Cancelled { .. }
+            | State::Expired { .. }
+            | State::Used { .. } => self.standing(session, project),
+        }
+    }
+
+    /// Takes a request back. A decided one stays as it is; the answer tells how.
+    pub(crate) async fn cancel(
+        &self,
+        project: &str,
+        caller: &Caller,
+        token: &SessionToken,
+    ) -> Result<Standing, AuthError> {
+        let project = self.authenticated(project, caller).await?;
+        let id = token.id();
+        self.session_of(&project, &id).await?;
+        match self.apply(id, Event::CancelByServer).await? {
+            Applied::Done(step) => {
+                metrics::counter!("connector_sign_ins_total", "status" => "cancelled").increment(1);
+                self.standing(step.session, project)
+            }
+            Applied::Refused(_, session) => self.standing(*session, project),
+            Applied::Unknown => Err(AuthError::SessionNotFound),
+        }
+    }
+
+    /// The project, for a caller who needs no key if it has public access.
+    async fn admitted(&self, id: &str, caller: &Caller) -> Result<Arc<Project>, AuthError> {
+        let project = self.project(id).await?;
+        if !project.allows_origin(caller.origin.as_deref()) {
+            return Err(AuthError::OriginNotAllowed);
+        }
+        let keyed = || caller.key.as_deref().is_some_and(|key| project.secret.is(key));
+        if !project.settings.public_access && !keyed() {
+            return Err(AuthError::PublicAccessDisabled);
+        }
+        Ok(project)
+    }
+
+    /// The project, for a caller who shows its key.
+    async fn authenticated(&self, id: &str, caller: &Caller) -> Result<Arc<Project>, AuthError> {
+        let key = caller.key.as_deref().ok_or(AuthError::SecretWrong)?;
+        let project = self.project(id).await?;
+        if !project.secret.is(key) {
+            return Err(AuthError::SecretWrong);
+        }
+        Ok(project)
+    }
+
+    async fn project(&self, id: &str) -> Result<Arc<Project>, AuthError> {
+        let id = ProjectId::parse(id).ok_or(AuthError::ProjectNotFound)?;
+        self.0.store.project(&id).await?.ok_or(AuthError::ProjectNotFound)
+    }
+
+    async fn session_of(&self, project: &Project, id: &SessionId) -> Result<AuthSession, AuthError> {
+        let session = self.0.store.session(id).await?;
+        session.filter(|session| session.project == project.id).ok_or(AuthError::SessionNotFound)
+    }
+
+    /// Applies an event to its end, also when the caller hangs up meanwhile.
+    async fn apply(&self, id: SessionId, event: Event) -> Result<Applied, AuthError> {
+        let auth = self.clone();
+        let step = self.0.tasks.spawn("session", async move {
+            let applied = auth.0.store.apply(&id, &event, auth.0.clock.now()).await?;
+            if let Applied::Done(step) = &applied {
+                auth.0.outbox.take(step.errands.iter().cloned());
+            }
+            Ok::<_, StoreError>(applied)
+        });
+        let applied = step.await.map_err(|_| StoreError::Unavailable("the step was cut off".to_owned()))?;
+        Ok(applied?)
+    }
+
+    fn standing(&self, session: AuthSession, project: Arc<Project>) -> Result<Standing, AuthError> {
+        let now = self.0.clock.now();
+        Ok(match session.status(now) {
+            Status::Pending => Standing::Pending,
+            Status::Confirmed => return self.confirmed(session, project, now),
+            Status::Cancelled => match session.state {
+                State::Cancelled { at, .. } => Standing::Cancelled { at },
+                State::Pending | State::Confirmed { .. } | State::Expired { .. } | State::Used { .. } => {
+                    Standing::Expired
+                }
+            },
+            Status::Expired => Standing::Expired,
+            Status::Used => Standing::Used,
+        })
+    }
+
+    /// The confirmation with a proof made at `at`.
+    fn confirmed(
+        &self,
+        session: AuthSession,
+        project: Arc<Project>,
+        at: Timestamp,
+    ) -> Result<Standing, AuthError> {
+        let claims = proof::claims(&session, self.0.mode, at).ok_or(AuthError::Unsigned)?;
+        let proof = proof::sign(&claims, &project.secret).ok_or(AuthError::Unsigned)?;
+        Ok(Standing::Confirmed(Box::new(Confirmed { session, project, proof })))
+    }
+
+    /// For the timeline; nobody waits for it.
+    fn note_first_read(&self, session: &AuthSession) {
+        if session.was_read() {
+            return;
+        }
+        let (auth, id) = (self.clone(), session.id.clone());
+        self.0.tasks.spawn("first read", async move {
+            if let Err(error) = auth.0.store.apply(&id, &Event::FirstRead, auth.0.clock.now()).await {
+                tracing::warn!(%error, "the first read of a confirmation is not recorded");
+            }
+        });
+    }
+}
+
+/// What is kept of an `Idempotency-Key`.
+fn receipt(project: &Project, key: &str) -> String {
+    use base64::Engine as _;
+    let digest = Sha256::new_with_prefix(project.id.as_str()).chain_update([0]).chain_update(key).finalize();
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)
+}

@@ -1,0 +1,121 @@
+//! What a request tells of who sends it: origin, key, address, browser, language. Whether they may call is the flows'
+//! business, except that some operations demand a Bearer token before anything is read.
+
+use std::net::IpAddr;
+
+use poem::http::{HeaderMap, HeaderName, header};
+use poem::{FromRequest, Request, RequestBody};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+
+use super::error::ApiError;
+use crate::domain::auth_session::Origin;
+use crate::domain::language::Language;
+use crate::flows::auth::Caller;
+
+/// The client's address, as `observe` found it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientAddress(pub(super) IpAddr);
+
+/// What the request tells.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub(super) caller: Caller,
+    pub(super) user_agent: Option<String>,
+    pub(super) language: Option<Language>,
+    pub(super) idempotency_key: Option<String>,
+    address: Option<IpAddr>,
+}
+
+impl Facts {
+    /// Where it came from, as a prompt tells it.
+    pub(super) fn origin(&self) -> Origin {
+        Origin::of(self.user_agent.as_deref(), self.address, self.caller.origin.as_deref())
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750).
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+impl<'a> FromRequest<'a> for Facts {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
+        let headers = request.headers();
+        Ok(Self {
+            caller: Caller { origin: text(headers, header::ORIGIN), key: bearer(headers) },
+            user_agent: text(headers, header::USER_AGENT),
+            language: text(headers, header::ACCEPT_LANGUAGE)
+                .and_then(|header| Language::from_accept_language(&header)),
+            idempotency_key: text(headers, HeaderName::from_static("idempotency-key")),
+            address: request.extensions().get::<ClientAddress>().map(|address| address.0),
+        })
+    }
+}
+
+/// A Bearer token that a handler demands before the body is read. `SCHEME` says in the document whose it is.
+#[derive(Clone, Debug)]
+pub(super) struct Bearer<const SCHEME: usize>(pub(super) String);
+
+/// The secret key of a project.
+pub(super) const PROJECT: usize = 0;
+/// The access token of a developer.
+pub(super) const DEVELOPER: usize = 1;
+
+const SCHEMES: [(&str, &str); 2] = [
+    ("projectSecret", "The project's secret key, sk_live_… (sk_test_… in a sandbox). For servers only."),
+    ("developerToken", "The token that POST /api/v1/dev/login gives."),
+];
+
+impl<const SCHEME: usize> Bearer<SCHEME> {
+    fn scheme() -> (&'static str, &'static str) {
+        SCHEMES.get(SCHEME).copied().unwrap_or(("bearer", ""))
+    }
+}
+
+impl<'a, const SCHEME: usize> ApiExtractor<'a> for Bearer<SCHEME> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        let (name, description) = Self::scheme();
+        registry.create_security_scheme(
+            name,
+            MetaSecurityScheme {
+                ty: "http",
+                description: Some(description),
+                name: None,
+                key_in: None,
+                scheme: Some("bearer"),
+                bearer_format: None,
+                flows: None,
+                openid_connect_url: None,
+            },
+        );
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![Self::scheme().0]
+    }
+
+    fn has_security_fallback() -> bool {
+        true
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let token = bearer(request.headers());
+        token.map(Self).ok_or_else(|| ApiError::unauthorized("send Authorization: Bearer <token>").into())
+    }
+}

@@ -1,0 +1,78 @@
+//! One thread that flushes for all writers who wait: `sled`'s own `flush_async` hangs when many call it at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use tokio::sync::oneshot;
+
+use crate::store::StoreError;
+
+type Waiting = oneshot::Sender<Result<(), String>>;
+
+/// Makes writes durable, many at once.
+#[derive(Debug)]
+pub(super) struct Flusher {
+    /// `None` once it is being dropped.
+    queue: Option<mpsc::Sender<Waiting>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    written: Arc<AtomicU64>,
+    durable: Arc<AtomicU64>,
+}
+
+impl Flusher {
+    pub(super) fn start(database: sled::Db) -> Result<Self, StoreError> {
+        let (sender, receiver) = mpsc::channel::<Waiting>();
+        let (written, durable) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (seen, reached) = (Arc::clone(&written), Arc::clone(&durable));
+        let run = move || {
+            while let Ok(first) = receiver.recv() {
+                let waiting: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
+                let up_to = seen.load(Ordering::SeqCst);
+                let outcome = database.flush().map(|_| ()).map_err(|error| error.to_string());
+                if outcome.is_ok() {
+                    reached.store(up_to, Ordering::SeqCst);
+                }
+                for writer in waiting {
+                    // A writer that has gone away has nobody to tell.
+                    drop(writer.send(outcome.clone()));
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("store-flusher".to_owned()).spawn(run);
+        let thread =
+            thread.map_err(|error| StoreError::Unavailable(format!("no thread for the flusher: {error}")))?;
+        Ok(Self { queue: Some(sender), thread: Some(thread), written, durable })
+    }
+
+    /// Numbers a write that was just made.
+    pub(super) fn number(&self) -> u64 {
+        self.written.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Whether the write with this number survives a crash.
+    pub(super) fn is_durable(&self, number: u64) -> bool {
+        self.durable.load(Ordering::SeqCst) >= number
+    }
+
+    /// Returns when everything written so far survives a crash.
+    pub(super) async fn flushed(&self) -> Result<(), StoreError> {
+        let begun = std::time::Instant::now();
+        let (sender, receiver) = oneshot::channel();
+        let gone = || StoreError::Unavailable("the flusher has ended".to_owned());
+        self.queue.as_ref().ok_or_else(gone)?.send(sender).map_err(|_| gone())?;
+        let flushed = receiver.await.map_err(|_| gone())?;
+        metrics::histogram!("connector_store_seconds").record(begun.elapsed().as_secs_f64());
+        flushed.map_err(StoreError::Unavailable)
+    }
+}
+
+impl Drop for Flusher {
+    /// The directory is free for the next process, or the next test, when the store is dropped, not a moment later.
+    fn drop(&mut self) {
+        self.queue = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the store's flusher had panicked");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Projects, developers and access tokens in the embedded store. Projects are few and asked for at every request, so all
+//! of them are kept in memory too.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::SledStore;
+use super::unavailable;
+use crate::domain::clock::Timestamp;
+use crate::domain::developer::AccessToken;
+use crate::domain::developer::Developer;
+use crate::domain::developer::DeveloperId;
+use crate::domain::developer::Email;
+use crate::domain::developer::Grant;
+use crate::domain::project::Project;
+use crate::domain::project::ProjectId;
+use crate::domain::seal::Sealer;
+use crate::store::ProjectStore;
+use crate::store::StoreError;
+use crate::store::records;
+
+const PROJECT: &str = "project/";
+
+/// The tree of projects and developers, and all projects.
+#[derive(Debug)]
+pub(super) struct Projects {
+    tree: sled::Tree,
+    all: RwLock<HashMap<ProjectId, Arc<Project>>>,
+    /// Held while something must be looked up and written as one.
+    writing: Mutex<()>,
+}
+
+impl Projects {
+    pub(super) fn open(database: &sled::Db, sealer: &Sealer) -> Result<Self, StoreError> {
+        let tree = database.open_tree("projects").map_err(unavailable)?;
+        let mut all = HashMap::new();
+        for entry in tree.scan_prefix(PROJECT) {
+            let (key, record) = entry.map_err(unavailable)?;
+            let project: Project = records::decode(sealer, &String::from_utf8_lossy(&key), &record)?;
+            all.insert(project.id.clone(), Arc::new(project));
+        }
+        Ok(Self { tree, all: RwLock::new(all), writing: Mutex::default() })
+    }
+}
+
+fn developer_key(id: &DeveloperId) -> String {
+    format!("developer/{id}")
+}
+
+impl SledStore {
+    fn email_key(&self, email: &Email) -> String {
+        format!("email/{}", URL_SAFE_NO_PAD.encode(self.0.sealer.blind("email", email.as_str().as_bytes())))
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
+        let record = self.0.projects.tree.get(key).map_err(unavailable)?;
+        record.map(|record| records::decode(&self.0.sealer, key, &record)).transpose()
+    }
+
+    fn write<T: serde::Serialize>(&self, key: &str, value: &T) -> Result<(), StoreError> {
+        let record = records::encode(&self.0.sealer, key, value)?;
+        self.0.projects.tree.insert(key, record).map_err(unavailable).map(|_| ())
+    }
+}
+
+#[async_trait]
+impl ProjectStore for SledStore {
+    async fn project(&self, id: &ProjectId) -> Result<Option<Arc<Project>>, StoreError> {
+        Ok(self.0.projects.all.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned())
+    }
+
+    async fn projects(&self) -> Result<Vec<Arc<Project>>, StoreError> {
+        let mut projects: Vec<_> =
+            self.0.projects.all.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        projects.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
+        Ok(projects)
+    }
+
+    async fn insert_project(&self, project: &Project) -> Result<bool, StoreError> {
+        {
+            let _writing = self.0.projects.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = format!("{PROJECT}{}", project.id);
+            if self.0.projects.tree.contains_key(&key).map_err(unavailable)? {
+                return Ok(false);
+            }
+            self.write(&key, project)?;
+        }
+        // Nobody may meet it before it is sure to stay.
+        self.0.flusher.flushed().await?;
+        let mut all = self.0.projects.all.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(project.id.clone(), Arc::new(project.clone()));
+        Ok(true)
+    }
+
+    async fn insert_developer(&self, developer: &Developer) -> Result<bool, StoreError> {
+        {
+            let _writing = self.0.projects.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let email = self.email_key(&developer.email);
+            if self.0.projects.tree.contains_key(&email).map_err(unavailable)? {
+                return Ok(false);
+            }
+            let key = developer_key(&developer.id);
+            let mut step = sled::Batch::default();
+            step.insert(key.as_str(), records::encode(&self.0.sealer, &key, developer)?);
+            step.insert(email.as_str(), records::encode(&self.0.sealer, &email, &developer.id)?);
+            self.0.projects.tree.apply_batch(step).map_err(unavailable)?;
+        }
+        self.0.flusher.flushed().await?;
+        Ok(true)
+    }
+
+    async fn developer(&self, id: &DeveloperId) -> Result<Option<Developer>, StoreError> {
+        self.read(&developer_key(id))
+    }
+
+    async fn developer_by_email(&self, email: &Email) -> Result<Option<Developer>, StoreError> {
+        match self.read::<DeveloperId>(&self.email_key(email))? {
+            Some(id) => self.developer(&id).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn insert_grant(&self, token: &AccessToken, grant: &Grant) -> Result<(), StoreError> {
+        self.write(&grant_key(token), grant)?;
+        self.0.flusher.flushed().await
+    }
+
+    async fn grant(&self, token: &AccessToken, now: Timestamp) -> Result<Option<Grant>, StoreError> {
+        let key = grant_key(token);
+        let grant: Option<Grant> = self.read(&key)?;
+        let Some(grant) = grant else { return Ok(None) };
+        if now >= grant.expires_at {
+            self.0.projects.tree.remove(&key).map_err(unavailable)?;
+            return Ok(None);
+        }
+        Ok(Some(grant))
+    }
+
+    async fn delete_grant(&self, token: &AccessToken) -> Result<(), StoreError> {
+        self.0.projects.tree.remove(grant_key(token)).map_err(unavailable)?;
+        self.0.flusher.flushed().await
+    }
+}
+
+fn grant_key(token: &AccessToken) -> String {
+    format!("grant/{}", URL_SAFE_NO_PAD.encode(token.digest()))
+}

@@ -1,0 +1,276 @@
+//! Sign-in sessions in the embedded store, and what changes in one step with them: the errands they lead to, the index
+//! of a person's sessions, the agenda of those that will expire.
+//!
+//! Keys: `s` id → session; `e` time, random id → errand; `p` blinded account and person, time, id → nothing;
+//! `a` end, id → nothing. The agenda holds sessions that somebody opened: they have a prompt to take back.
+
+use async_trait::async_trait;
+
+use super::SledStore;
+use super::unavailable;
+use crate::domain::auth_session::AuthSession;
+use crate::domain::auth_session::Event;
+use crate::domain::auth_session::Happening;
+use crate::domain::auth_session::SessionId;
+use crate::domain::auth_session::State;
+use crate::domain::auth_session::Step;
+use crate::domain::auth_session::TypedCode;
+use crate::domain::auth_session::Via;
+use crate::domain::clock::Timestamp;
+use crate::domain::errand::Errand;
+use crate::store::Applied;
+use crate::store::Expired;
+use crate::store::SessionStore;
+use crate::store::StoreError;
+use crate::store::Wakeup;
+use crate::store::records;
+
+const SESSION: u8 = b's';
+const ERRAND: u8 = b'e';
+const PERSON: u8 = b'p';
+const AGENDA: u8 = b'a';
+/// How many sessions of the agenda are ended in one go.
+const EXPIRED_AT_ONCE: usize = 256;
+
+fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    std::iter::once(kind).chain(parts.iter().flat_map(|part| part.iter().copied())).collect()
+}
+
+/// Times and ids as bytes that sort as they do.
+fn ordered(number: i64) -> [u8; 8] {
+    (number.cast_unsigned() ^ (1 << 63)).to_be_bytes()
+}
+
+fn session_key(id: &SessionId) -> Vec<u8> {
+    key(SESSION, &[id.as_str().as_bytes()])
+}
+
+fn agenda_key(session: &AuthSession) -> Vec<u8> {
+    key(AGENDA, &[&ordered(session.expires_at.as_millis()), session.id.as_str().as_bytes()])
+}
+
+fn errand_key(errand: &Errand) -> Vec<u8> {
+    key(ERRAND, &[&ordered(errand.created_at.as_millis()), &errand.random_id.to_be_bytes()])
+}
+
+/// The end and the session of an agenda key.
+fn agenda_entry(key: &[u8]) -> Option<(Timestamp, SessionId)> {
+    let (_, rest) = key.split_first()?;
+    let (end, id) = rest.split_first_chunk::<8>()?;
+    let end = (u64::from_be_bytes(*end) ^ (1 << 63)).cast_signed();
+    Some((Timestamp::from_millis(end), SessionId::parse(std::str::from_utf8(id).ok()?)?))
+}
+
+impl SledStore {
+    fn read_session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError> {
+        let record = self.0.sessions.get(session_key(id)).map_err(unavailable)?;
+        record.map(|record| records::decode(&self.0.sealer, &context(id), &record)).transpose()
+    }
+
+    fn person_prefix(&self, via: Via, person: i64) -> Vec<u8> {
+        let both = [via.account.to_be_bytes(), person.to_be_bytes()].concat();
+        key(PERSON, &[&self.0.sealer.blind("person", &both)])
+    }
+
+    fn person_key(&self, session: &AuthSession) -> Option<Vec<u8>> {
+        let opening = session.opening.as_ref()?;
+        let opened = session.timeline.iter().find(|one| one.what == Happening::Opened)?;
+        let mut key = self.person_prefix(opening.via, opening.person.id);
+        key.extend(ordered(opened.at.as_millis()));
+        key.extend(session.id.as_str().as_bytes());
+        Some(key)
+    }
+
+    fn put_errands(&self, errands: &[Errand], step: &mut sled::Batch) -> Result<(), StoreError> {
+        for errand in errands {
+            step.insert(errand_key(errand), records::encode(&self.0.sealer, "errand", errand)?);
+        }
+        Ok(())
+    }
+
+    /// Writes what an event led to, in one step; its number is for waiting until it is durable.
+    fn write_step(
+        &self,
+        before: &AuthSession,
+        after: &Step,
+        mut batch: sled::Batch,
+    ) -> Result<u64, StoreError> {
+        let session = &after.session;
+        let record = records::encode(&self.0.sealer, &context(&session.id), session)?;
+        batch.insert(session_key(&session.id), record);
+        if before.opening.is_none()
+            && let Some(person) = self.person_key(session)
+        {
+            batch.insert(person, Vec::new());
+            batch.insert(agenda_key(session), Vec::new());
+        }
+        self.put_errands(&after.errands, &mut batch)?;
+        self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+        Ok(self.0.flusher.number())
+    }
+
+    /// Reads, applies, writes, while nobody else can; nothing is durable yet.
+    fn apply_held(
+        &self,
+        id: &SessionId,
+        event: &Event,
+        now: Timestamp,
+        batch: sled::Batch,
+    ) -> Result<(Applied, Option<u64>), StoreError> {
+        let mut shard = self.0.shards.hold(id);
+        let Some(before) = self.read_session(id)? else {
+            return Ok((Applied::Unknown, None));
+        };
+        match before.apply(event, now) {
+            Ok(step) => {
+                let number = self.write_step(&before, &step, batch)?;
+                shard.wrote(id, number, |number| self.0.flusher.is_durable(number));
+                Ok((Applied::Done(Box::new(step)), Some(number)))
+            }
+            Err(refused) => Ok((Applied::Refused(refused, Box::new(before)), shard.last_write(id))),
+        }
+    }
+
+    /// Returns when the write survives a crash.
+    async fn durable(&self, number: Option<u64>) -> Result<(), StoreError> {
+        match number {
+            Some(number) if !self.0.flusher.is_durable(number) => self.0.flusher.flushed().await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn wake(&self, id: &SessionId) {
+        self.0.shards.hold(id).wake(id);
+    }
+}
+
+fn context(id: &SessionId) -> String {
+    format!("session/{id}")
+}
+
+#[async_trait]
+impl SessionStore for SledStore {
+    async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError> {
+        let record = records::encode(&self.0.sealer, &context(&session.id), session)?;
+        self.0.sessions.insert(session_key(&session.id), record).map_err(unavailable)?;
+        self.0.flusher.flushed().await
+    }
+
+    async fn session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError> {
+        let session = self.read_session(id)?;
+        // What is told must survive a crash. A pending session tells nothing.
+        if session.as_ref().is_some_and(|session| session.state != State::Pending) {
+            let number = self.0.shards.hold(id).last_write(id);
+            self.durable(number).await?;
+        }
+        Ok(session)
+    }
+
+    async fn session_of_code(&self, code: &TypedCode) -> Result<Option<SessionId>, StoreError> {
+        let mut found = self.0.sessions.scan_prefix(key(SESSION, &[code.prefix().as_bytes()])).keys().take(2);
+        let Some(first) = found.next().transpose().map_err(unavailable)? else { return Ok(None) };
+        // Two of a kind: the link must decide.
+        if found.next().is_some() {
+            return Ok(None);
+        }
+        Ok(first.get(1..).and_then(|id| SessionId::parse(std::str::from_utf8(id).ok()?)))
+    }
+
+    async fn sessions_of_person(&self, via: Via, person: i64) -> Result<Vec<AuthSession>, StoreError> {
+        let prefix = self.person_prefix(via, person);
+        let mut sessions = Vec::new();
+        for entry in self.0.sessions.scan_prefix(&prefix).keys().rev() {
+            let entry = entry.map_err(unavailable)?;
+            let id = entry.get(prefix.len() + 8..).and_then(|id| std::str::from_utf8(id).ok());
+            if let Some(id) = id.and_then(SessionId::parse) {
+                sessions.extend(self.read_session(&id)?);
+            }
+        }
+        Ok(sessions)
+    }
+
+    async fn apply(&self, id: &SessionId, event: &Event, now: Timestamp) -> Result<Applied, StoreError> {
+        let (applied, number) = self.apply_held(id, event, now, sled::Batch::default())?;
+        self.durable(number).await?;
+        if matches!(applied, Applied::Done(_)) {
+            self.wake(id);
+        }
+        Ok(applied)
+    }
+
+    async fn expire(&self, now: Timestamp) -> Result<Expired, StoreError> {
+        let (mut expired, mut ended) = (Expired::default(), Vec::new());
+        for entry in self.0.sessions.scan_prefix([AGENDA]).keys() {
+            let entry = entry.map_err(unavailable)?;
+            let Some((end, id)) = agenda_entry(&entry) else {
+                return Err(StoreError::Corrupt("the agenda".to_owned()));
+            };
+            if end > now || ended.len() >= EXPIRED_AT_ONCE {
+                expired.next = Some(end);
+                break;
+            }
+            let session = self.read_session(&id)?;
+            let mut batch = sled::Batch::default();
+            batch.remove(&entry);
+            if let Some(person) = session.as_ref().and_then(|session| self.person_key(session)) {
+                batch.remove(person);
+            }
+            match self.apply_held(&id, &Event::Expire, now, batch.clone())?.0 {
+                Applied::Done(step) => expired.errands.extend(step.errands),
+                Applied::Refused(..) | Applied::Unknown => {
+                    self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+                }
+            }
+            ended.push(id);
+        }
+        if !ended.is_empty() {
+            self.0.flusher.flushed().await?;
+            for id in &ended {
+                self.wake(id);
+            }
+        }
+        Ok(expired)
+    }
+
+    async fn put_errand(&self, errand: &Errand) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        self.put_errands(std::slice::from_ref(errand), &mut batch)?;
+        self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+        self.0.flusher.flushed().await
+    }
+
+    async fn errands(&self) -> Result<Vec<Errand>, StoreError> {
+        let mut errands = Vec::new();
+        for entry in self.0.sessions.scan_prefix([ERRAND]).values() {
+            errands.push(records::decode(&self.0.sealer, "errand", &entry.map_err(unavailable)?)?);
+        }
+        Ok(errands)
+    }
+
+    async fn finish_errand(
+        &self,
+        errand: &Errand,
+        learned: Option<&Event>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        batch.remove(errand_key(errand));
+        let mut told = None;
+        if let (Some(id), Some(event)) = (errand.session(), learned)
+            && let (Applied::Done(_), _) = self.apply_held(id, event, now, batch.clone())?
+        {
+            told = Some(id);
+        } else {
+            self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+        }
+        self.0.flusher.flushed().await?;
+        if let Some(id) = told {
+            self.wake(id);
+        }
+        Ok(())
+    }
+
+    fn subscribe(&self, id: &SessionId) -> Wakeup {
+        self.0.shards.subscribe(id)
+    }
+}

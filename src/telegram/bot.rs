@@ -1,0 +1,346 @@
+//! The life of one bot: its stored session is loaded, or it signs in with its token; it is supervised and kept saved;
+//! when Telegram ends the session, it signs in again. A lost session costs a sign-in and nothing else.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use super::account::Account;
+use super::account::Status;
+use super::conversation::EventSink;
+use super::custody::change_worth_saving;
+use super::errors::TelegramError;
+use super::session::Changes;
+use super::sign_in;
+use crate::domain::account::AccountUser;
+use crate::domain::account::TelegramSession;
+use crate::domain::ids::Ids;
+use crate::domain::ids::Secret;
+use crate::lifecycle::Tasks;
+use crate::lifecycle::network_sleep;
+use crate::vault::Vault;
+
+/// How often a token that Telegram has refused is tried again.
+const RARELY: Duration = Duration::from_secs(3_600);
+
+/// What every bot is made with.
+#[derive(Clone)]
+pub(super) struct Means {
+    pub(super) settings: Settings,
+    pub(super) vault: Vault,
+    pub(super) ids: Ids,
+    pub(super) tasks: Tasks,
+    pub(super) events: EventSink,
+}
+
+impl Means {
+    /// An account that has never met Telegram.
+    pub(super) fn fresh_account(&self) -> Account {
+        self.account(TelegramSession::default())
+    }
+
+    fn account(&self, session: TelegramSession) -> Account {
+        let Self { settings, ids, tasks, events, .. } = self;
+        Account::new(session, settings.clone(), ids.clone(), tasks.clone(), events.clone())
+    }
+}
+
+/// One bot.
+pub(super) struct Bot {
+    id: i64,
+    token: watch::Sender<Secret<String>>,
+    state: Mutex<State>,
+    means: Means,
+    /// Where its session is kept.
+    vault: Vault,
+    stopping: CancellationToken,
+    ended: CancellationToken,
+}
+
+struct State {
+    phase: Phase,
+    /// As last known.
+    user: Option<AccountUser>,
+    /// The token that Telegram has accepted in this process.
+    accepted: Option<Secret<String>>,
+}
+
+enum Phase {
+    /// The session store cannot be read.
+    Unknown,
+    Connecting,
+    /// Telegram cannot be reached, or asks to wait.
+    Reconnecting,
+    TokenInvalid,
+    /// Telegram has deactivated it.
+    Deactivated,
+    /// With a session; the account says more.
+    SignedIn(Account),
+}
+
+impl Bot {
+    /// A bot that does nothing before [`Bot::live`]. `account`: already signed in with the token.
+    pub(super) fn new(id: i64, token: Secret<String>, account: Option<&Account>, means: &Means) -> Self {
+        let state = State {
+            phase: Phase::Connecting,
+            user: account.and_then(Account::user),
+            accepted: account.map(|_| token.clone()),
+        };
+        Self {
+            id,
+            token: watch::Sender::new(token),
+            state: Mutex::new(state),
+            means: means.clone(),
+            vault: means.vault.beside(&format!("bot-{id}.session")),
+            stopping: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        }
+    }
+
+    /// A token for the next sign-in.
+    pub(super) fn give(&self, token: Secret<String>) {
+        self.token.send_if_modified(|known| {
+            let other = !is_same(known, &token);
+            if other {
+                *known = token;
+            }
+            other
+        });
+    }
+
+    /// Notes that Telegram has accepted this token.
+    pub(super) fn accept(&self, token: Secret<String>) {
+        self.state().accepted = Some(token.clone());
+        self.give(token);
+    }
+
+    /// Who the bot is, if it is signed in and Telegram has accepted this token.
+    pub(super) fn accepted(&self, token: &Secret<String>) -> Option<AccountUser> {
+        self.account()?;
+        self.state().accepted.as_ref().filter(|accepted| is_same(accepted, token))?;
+        self.user()
+    }
+
+    pub(super) fn account(&self) -> Option<Account> {
+        match &self.state().phase {
+            Phase::SignedIn(account) if account.signed_out().is_none() => Some(account.clone()),
+            Phase::SignedIn(_)
+            | Phase::Unknown
+            | Phase::Connecting
+            | Phase::Reconnecting
+            | Phase::TokenInvalid
+            | Phase::Deactivated => None,
+        }
+    }
+
+    pub(super) fn user(&self) -> Option<AccountUser> {
+        self.account().and_then(|account| account.user()).or_else(|| self.state().user.clone())
+    }
+
+    pub(super) fn condition(&self) -> &'static str {
+        match &self.state().phase {
+            Phase::Unknown => "unknown",
+            Phase::Connecting => "connecting",
+            Phase::Reconnecting => "reconnecting",
+            Phase::TokenInvalid => "token_invalid",
+            Phase::Deactivated => "signed_out",
+            Phase::SignedIn(account) => match &*account.status().borrow() {
+                Status::Connecting => "connecting",
+                Status::Ready => "ok",
+                // It is about to sign in again.
+                Status::Reconnecting(_) | Status::SignedOut(_) => "reconnecting",
+            },
+        }
+    }
+
+    /// Whether it has been told to stop, or has died.
+    pub(super) fn is_over(&self) -> bool {
+        self.stopping.is_cancelled() || self.ended.is_cancelled()
+    }
+
+    /// Stops it and waits until it is saved and closed.
+    pub(super) async fn stop(&self) {
+        self.stopping.cancel();
+        self.ended.cancelled().await;
+    }
+
+    /// Lives until it is stopped. `account`: see [`Bot::new`].
+    pub(super) async fn live(&self, account: Option<Account>) {
+        let _ended = self.ended.clone().drop_guard();
+        let mut saved = None;
+        let mut account = match account {
+            Some(account) => account,
+            None => match self.unless_stopped(self.load()).await {
+                None => return,
+                Some(Some(session)) => {
+                    let account = self.means.account(session);
+                    saved = Some(*account.live_session().changes().borrow());
+                    account
+                }
+                Some(None) => match self.unless_stopped(self.sign_in(Duration::ZERO)).await {
+                    None => return,
+                    Some(account) => account,
+                },
+            },
+        };
+        let (shortest, longest) = self.means.settings.back_off;
+        let mut pause = Duration::ZERO;
+        loop {
+            self.adopt(&account);
+            let begun = Instant::now();
+            self.keep_saved(&account, saved.take()).await;
+            account.close().await;
+            if self.stopping.is_cancelled() {
+                return;
+            }
+            tracing::warn!(bot = self.id, "Telegram has ended the bot's session; it signs in again");
+            // Whoever ends each session at once is not to be asked for the next at once.
+            let lasted = begun.elapsed() >= longest;
+            pause = if lasted { Duration::ZERO } else { (pause * 2).clamp(shortest, longest) };
+            self.state().user = account.user();
+            account = match self.unless_stopped(self.sign_in(pause)).await {
+                Some(account) => account,
+                None => return,
+            };
+        }
+    }
+
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.stopping.cancelled() => None,
+        }
+    }
+
+    /// The stored session, once the vault has said whether there is one.
+    async fn load(&self) -> Option<TelegramSession> {
+        let (mut pause, longest) = self.means.settings.back_off;
+        loop {
+            match self.vault.load().await {
+                Ok(session) => {
+                    self.state().phase = Phase::Connecting;
+                    let ours = |session: &TelegramSession| {
+                        session.user.as_ref().is_some_and(|user| user.id == self.id)
+                    };
+                    return session.filter(|session| ours(session) && session.home_key().is_some());
+                }
+                Err(error) => {
+                    tracing::error!(bot = self.id, %error, "the bot waits for its stored session");
+                    self.state().phase = Phase::Unknown;
+                }
+            }
+            network_sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Signs in with the token, however often it takes.
+    async fn sign_in(&self, mut pause: Duration) -> Account {
+        let (shortest, longest) = self.means.settings.back_off;
+        let mut tokens = self.token.subscribe();
+        network_sleep(pause).await;
+        let mut account = self.means.fresh_account();
+        loop {
+            let token = tokens.borrow_and_update().clone();
+            let error = match sign_in::import_bot(&account, &token).await {
+                Ok(user) if user.id == self.id => {
+                    tracing::info!(bot = self.id, "the bot has signed in with its token");
+                    self.state().accepted = Some(token);
+                    return account;
+                }
+                Ok(_) => TelegramError::TokenInvalid,
+                Err(error) => error,
+            };
+            pause = (pause * 2).clamp(shortest, longest);
+            let (phase, wait) = outlook(&error, pause);
+            tracing::warn!(bot = self.id, %error, retry_in_ms = wait.as_millis(), "the bot is not signed in");
+            self.state().phase = phase;
+            tokio::select! {
+                () = network_sleep(wait) => {}
+                _ = tokens.changed() => {}
+            }
+            if !error.is_unreachable() {
+                account.close().await;
+                account = self.means.fresh_account();
+            }
+        }
+    }
+
+    /// From here on it is this account.
+    fn adopt(&self, account: &Account) {
+        let mut state = self.state();
+        if let (Some(known), Some(user)) = (&state.user, account.user()) {
+            // A name that has changed meanwhile is learnt once more when it connects, because then it is told.
+            let user = AccountUser { username: known.username.clone(), ..user };
+            account.live_session().set_user(user);
+        }
+        state.phase = Phase::SignedIn(account.clone());
+        drop(state);
+        account.supervise();
+    }
+
+    /// Saves changes of the login at once and progress after a delay, until the account is signed out or the bot is
+    /// stopped. `saved`: what the vault holds.
+    async fn keep_saved(&self, account: &Account, mut saved: Option<Changes>) {
+        let settings = &self.means.settings;
+        let (shortest, longest) = settings.back_off;
+        let mut changes = account.live_session().changes();
+        let mut pause = Duration::ZERO;
+        loop {
+            let due = async {
+                match saved {
+                    None => network_sleep(pause).await,
+                    Some(saved) => change_worth_saving(&mut changes, saved, settings.save_delay).await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = account.closed() => return,
+                () = self.stopping.cancelled() => break,
+            }
+            let now = *changes.borrow_and_update();
+            saved = self.save(account, now).await;
+            pause = if saved.is_some() { Duration::ZERO } else { (pause * 2).clamp(shortest, longest) };
+        }
+        account.close().await;
+        let now = *changes.borrow();
+        if saved != Some(now) {
+            self.save(account, now).await;
+        }
+    }
+
+    async fn save(&self, account: &Account, now: Changes) -> Option<Changes> {
+        match self.vault.save(&account.session()).await {
+            Ok(()) => Some(now),
+            Err(error) => {
+                tracing::warn!(bot = self.id, %error, "the bot's session was not saved");
+                None
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a failed sign-in means, and when to try again.
+fn outlook(error: &TelegramError, pause: Duration) -> (Phase, Duration) {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all the rest may pass")]
+    match error {
+        TelegramError::TokenInvalid => (Phase::TokenInvalid, RARELY),
+        TelegramError::SignedOut(name) if name.starts_with("USER_DEACTIVATED") => {
+            (Phase::Deactivated, RARELY)
+        }
+        TelegramError::FloodWait(wait) => (Phase::Reconnecting, pause.max(*wait)),
+        _ => (Phase::Reconnecting, pause),
+    }
+}
+
+fn is_same(one: &Secret<String>, two: &Secret<String>) -> bool {
+    one.reveal().as_bytes().ct_eq(two.reveal().as_bytes()).into()
+}

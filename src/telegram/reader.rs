@@ -1,0 +1,203 @@
+//! Reading an account's updates: batch by batch to whoever takes them durably, and only then onwards. A crash, a cut or
+//! a failing store repeats a batch and never loses one. What an update means is `update`'s business.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use grammers_mtsender::{UpdatesConfiguration, UpdatesReceiver};
+use grammers_tl_types as tl;
+
+use super::account::Account;
+use super::connection::UpdatesEnd;
+use super::conversation::AccountEvent;
+use super::conversation::Peer;
+use super::errors::TelegramError;
+use super::errors::from_invocation;
+use super::update;
+use crate::domain::account::AccountUser;
+use crate::lifecycle::network_sleep;
+
+/// Tells the watchdog that the reader is not dead but waits for a batch to be taken.
+struct Offering<'a>(&'a AtomicBool);
+
+impl<'a> Offering<'a> {
+    fn new(offering: &'a AtomicBool) -> Self {
+        offering.store(true, Ordering::SeqCst);
+        Self(offering)
+    }
+}
+
+impl Drop for Offering<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Account {
+    /// Reads until the connection fails, and says why. `renamed`: who Telegram says is signed in, where that is not
+    /// yet told.
+    pub(super) async fn read_updates(&self, end: UpdatesEnd, renamed: Option<AccountUser>) -> TelegramError {
+        if let Some(user) = renamed {
+            self.offer(vec![AccountEvent::Renamed { username: user.username.clone() }]).await;
+            self.live_session().set_user(user);
+        }
+        let configuration = UpdatesConfiguration { catch_up: true };
+        let receiver = UpdatesReceiver::create(end.handle, end.session, end.updates, configuration).await;
+        let mut receiver = match receiver {
+            Ok(receiver) => receiver,
+            Err(error) => return TelegramError::Unexpected(error.to_string()),
+        };
+        loop {
+            match receiver.next().await {
+                Ok((updates, users, _chats)) => {
+                    let updates = updates.into_iter().map(|(update, _)| update).collect();
+                    if let Err(error) = self.take_in(updates, users).await {
+                        return error;
+                    }
+                    // Only now, and for the whole batch: each of its updates carries the position of the last.
+                    if let Err(error) = receiver.sync_update_state().await {
+                        return TelegramError::Unexpected(error.to_string());
+                    }
+                }
+                Err(error) => {
+                    let error = from_invocation(error, true);
+                    let TelegramError::FloodWait(wait) = error else {
+                        return error;
+                    };
+                    network_sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Takes in one batch; returns when its events are taken.
+    async fn take_in(
+        &self,
+        updates: Vec<tl::enums::Update>,
+        users: Vec<tl::enums::User>,
+    ) -> Result<(), TelegramError> {
+        let me = self.user().ok_or_else(|| TelegramError::Unexpected("updates of nobody".to_owned()))?;
+        let mut username = me.username.clone();
+        let myself = users.iter().find(|user| user.id() == me.id && !is_min(user));
+        if let Some(myself) = myself.cloned().and_then(update::peer) {
+            username = myself.username;
+        }
+        self.meet(users);
+        if updates.iter().filter_map(update::author).any(|author| self.is_stranger(author)) {
+            self.learn_who_writes().await?;
+        }
+        let known = |id| self.peer(id);
+        let mut events: Vec<AccountEvent> =
+            updates.into_iter().filter_map(|update| update::event(update, me.id, known)).collect();
+        // Told once, however often and in whichever way it is said.
+        events.retain(|event| {
+            if let AccountEvent::Renamed { username: said } = event {
+                username.clone_from(said);
+                return false;
+            }
+            true
+        });
+        let renamed = username != me.username;
+        if renamed {
+            events.push(AccountEvent::Renamed { username: username.clone() });
+        }
+        if events.is_empty() {
+            return Ok(());
+        }
+        let writers: Vec<(i64, i64)> = events.iter().filter_map(writer).collect();
+        self.offer(events).await;
+        for (id, access_hash) in writers {
+            self.live_session().remember(id, access_hash);
+        }
+        if renamed {
+            self.live_session().set_user(AccountUser { username, ..me });
+        }
+        Ok(())
+    }
+
+    /// Hands a batch over until it is taken.
+    async fn offer(&self, events: Vec<AccountEvent>) {
+        let _offering = Offering::new(&self.0.offering);
+        let (mut pause, longest) = self.settings().back_off;
+        loop {
+            // Batches do not overlap, not even with one that was under way when its connection failed.
+            let turn = Arc::clone(&self.0.turn).lock_owned().await;
+            let (account, batch) = (self.clone(), events.clone());
+            // In a task of its own: the reader can be cut off at any time, the sink is not.
+            let taken = self.0.tasks.spawn("events", async move {
+                let _turn = turn;
+                let sink = Arc::clone(&account.0.events);
+                sink(account, batch).await
+            });
+            if taken.await.unwrap_or(false) {
+                return;
+            }
+            let (events, retry_in_ms) = (events.len(), pause.as_millis());
+            tracing::warn!(events, retry_in_ms, "events were not taken; they are offered again");
+            network_sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    fn meet(&self, users: Vec<tl::enums::User>) {
+        let mut people = self.0.people.lock().unwrap_or_else(PoisonError::into_inner);
+        users.into_iter().filter_map(update::peer).for_each(|peer| people.meet(peer));
+    }
+
+    /// What is known of somebody.
+    fn peer(&self, id: i64) -> Peer {
+        let remembered = || self.live_session().access_hash(id).unwrap_or(0);
+        let people = self.0.people.lock().unwrap_or_else(PoisonError::into_inner);
+        match people.get(id) {
+            Some(peer) if peer.access_hash == 0 => Peer { access_hash: remembered(), ..peer.clone() },
+            Some(peer) => peer.clone(),
+            None => Peer::stranger(id, remembered()),
+        }
+    }
+
+    /// The access hash of somebody this account has lately heard of.
+    pub(super) fn access_hash(&self, id: i64) -> Option<i64> {
+        Some(self.peer(id).access_hash).filter(|hash| *hash != 0)
+    }
+
+    /// Whether somebody's name is not known, or could not be written to.
+    fn is_stranger(&self, id: i64) -> bool {
+        let named = self.0.people.lock().unwrap_or_else(PoisonError::into_inner).get(id).is_some();
+        !named || (!self.live_session().is_bot() && self.access_hash(id).is_none())
+    }
+
+    /// A short update (TL `updateShortMessage`) does not say who its author is, beyond an id: the difference from where
+    /// we are brings the same message with its author.
+    async fn learn_who_writes(&self) -> Result<(), TelegramError> {
+        let position = self.live_session().updates();
+        let request = tl::functions::updates::GetDifference {
+            pts: position.pts,
+            pts_limit: None,
+            pts_total_limit: None,
+            date: position.date.max(1),
+            qts: position.qts,
+            qts_limit: None,
+        };
+        match self.invoke(&request).await {
+            Ok(tl::enums::updates::Difference::Difference(difference)) => self.meet(difference.users),
+            Ok(tl::enums::updates::Difference::Slice(difference)) => self.meet(difference.users),
+            Ok(tl::enums::updates::Difference::Empty(_) | tl::enums::updates::Difference::TooLong(_)) => {}
+            Err(error @ (TelegramError::Unreachable(_) | TelegramError::SignedOut(_))) => return Err(error),
+            Err(error) => tracing::warn!(%error, "the author of a message stays unknown"),
+        }
+        Ok(())
+    }
+}
+
+fn is_min(user: &tl::enums::User) -> bool {
+    matches!(user, tl::enums::User::User(user) if user.min)
+}
+
+/// Who wrote to us, and how to write back.
+fn writer(event: &AccountEvent) -> Option<(i64, i64)> {
+    match event {
+        AccountEvent::Message { from, .. } => Some((from.id, from.access_hash)),
+        AccountEvent::Sent { .. } | AccountEvent::Tap { .. } | AccountEvent::Renamed { .. } => None,
+    }
+}
