@@ -214,7 +214,8 @@ impl App {
         let operator = http::OperatorPolicy { token: settings.admin_token, loopback: settings.loopback };
         let trusted_proxies = settings.trusted_proxies.into();
         let custody = sign_in.clone();
-        let parts = http::Parts { auth, developers, sign_in, readiness, operator, trusted_proxies, ids, demo };
+        let parts =
+            http::Parts { auth, developers, sign_in, readiness, operator, trusted_proxies, ids, demo };
         tasks.spawn("metrics", upkeep(tasks.clone()));
         let ops_address = ops.as_ref().map(|(_, address)| *address);
         if let Some((acceptor, _)) = ops {

@@ -9,8 +9,10 @@
 mod support;
 
 mod account;
+mod apps;
 mod architecture;
 mod bots;
+mod confirm;
 mod doctor;
 mod guard;
 mod proxy;

@@ -1,11 +1,13 @@
 //! A world for a test: a sandbox Telegram, the service joined to it, and somebody who calls both over HTTP.
 
+mod app;
 mod client;
 mod process;
 mod recorder;
 mod s3;
 mod world;
 
+pub(crate) use self::app::{App, Attempt, jwt_part};
 pub(crate) use self::client::{Answer, Client};
 pub(crate) use self::process::{Process, files_with, run};
 pub(crate) use self::recorder::Recorder;
