@@ -1,5 +1,5 @@
-// A headless Chromium for swagger.rs: `node browser.mjs TASK '{"service":URL,"control":URL,"pictures":FOLDER}'`.
-// Does one task as a person would and prints what was seen, as a line of JSON; judging it is swagger.rs's part.
+// A headless Chromium for swagger.rs and pages.rs: `node browser.mjs TASK '{"service":URL,"control":URL,"pictures":FOLDER}'`.
+// Does one task as a person would and prints what was seen, as a line of JSON; judging it is theirs.
 
 import process from 'node:process';
 import { chromium } from 'playwright-core';
@@ -75,7 +75,160 @@ const tasks = {
     );
     return { ...attempts, answers };
   },
+
+  // The demo page and the virtual phone in its second tab, from the click to the proof.
+  async demo(page, { service, control, pictures }) {
+    const look = looker(pictures);
+    await page.goto(`${service}/demo`);
+    await look(page, 'demo');
+    const phone = await begins(page);
+    await phone.getByRole('radio', { name: 'Alice' }).check();
+    await look(page, 'demo-waiting');
+    await look(phone, 'phone-link');
+    const beforeTheClick = await messages(control, PHONE);
+    await phone.getByRole('button', { name: 'Open as Alice' }).click();
+    const confirm = phone.getByRole('button', { name: '✅ Confirm' });
+    await confirm.waitFor();
+    const prompt = await phone.locator('#messages .in .text').last().innerText();
+    await page.locator('#step-open.done').waitFor();
+    await look(page, 'demo-opened');
+    await look(phone, 'phone-prompt');
+    await confirm.click();
+    const hello = page.getByRole('heading', { name: 'Hello, ' });
+    await hello.waitFor();
+    await phone.getByText('edited').waitFor();
+    await page.locator('#code summary').first().click();
+    await look(page, 'demo-confirmed');
+    await look(phone, 'phone-confirmed');
+    const seen = {
+      beforeTheClick,
+      prompt,
+      hello: await hello.innerText(),
+      steps: await page.locator('#steps .done').evaluateAll((steps) => steps.map((step) => step.id.replace('step-', ''))),
+      header: JSON.parse(await page.locator('#proof-header').textContent()),
+      claims: JSON.parse(await page.locator('#proof-claims').textContent()),
+      phone: phone.url(),
+      buttonsLeft: await phone.locator('#messages .buttons button').count(),
+    };
+    await phone.reload();
+    await phone.getByText('edited').waitFor();
+    const starts = (await messages(control, PHONE)).filter(({ out, text }) => out && text.startsWith('/start'));
+    return { ...seen, startsAfterReload: starts.length, ...look.findings };
+  },
+
+  // Cancelled by one person, and confirmed at the second try.
+  async demoCancelled(page, { service, pictures }) {
+    const look = looker(pictures);
+    await page.goto(`${service}/demo`);
+    const phone = await begins(page);
+    await phone.getByRole('radio', { name: 'Bob' }).check();
+    await phone.getByRole('button', { name: 'Open as Bob' }).click();
+    await phone.getByRole('button', { name: '❌ Cancel' }).click();
+    const again = page.getByRole('button', { name: 'Try again' });
+    await again.waitFor();
+    await look(page, 'demo-cancelled');
+    const over = await page.locator('#over-heading').innerText();
+    const second = await begins(page, again);
+    const remembered = second.getByRole('button', { name: 'Open as' });
+    await remembered.waitFor();
+    const seen = { over, remembered: await remembered.innerText() };
+    await remembered.click();
+    await second.getByRole('button', { name: '✅ Confirm' }).click();
+    const hello = page.getByRole('heading', { name: 'Hello, ' });
+    await hello.waitFor();
+    return { ...seen, hello: await hello.innerText(), ...look.findings };
+  },
+
+  // The virtual phone by itself: a new person writes to Alice, who answers; a login code; a link to nobody.
+  async phones(page, { service, control, pictures }) {
+    const look = looker(pictures);
+    const sent = '<img src=x onerror=alert(1)><a href="//evil.example">https://evil.example</a> & שלום 👋';
+    const dora = await page.context().newPage();
+    await dora.goto(`${control}/`);
+    await dora.locator('#new-person > summary').click();
+    await dora.getByLabel('First name').fill('Dora');
+    await look(dora, 'phone-new-person');
+    await dora.getByRole('button', { name: 'Make this person' }).click();
+    await dora.getByRole('button', { name: 'New chat' }).click();
+    await dora.getByRole('dialog').getByRole('link', { name: 'Alice' }).click();
+    await page.goto(`${control}/`);
+    const list = page.locator('#people-list strong');
+    await list.getByText('Dora').waitFor();
+    const people = await list.allInnerTexts();
+    await look(page, 'phone-people');
+    await page.getByRole('link', { name: 'Alice' }).click();
+    await page.getByText('No messages yet').waitFor();
+
+    await dora.getByLabel('Message', { exact: true }).fill(sent);
+    await dora.keyboard.press('Enter');
+    const chat = page.locator('#chats').getByRole('link', { name: 'Dora' });
+    await chat.waitFor();
+    const title = await page.title();
+    await look(page, 'phone-chats');
+    await chat.click();
+    const shown = page.locator('#messages .in .text');
+    const text = await shown.innerText();
+    const madeOfIt = await shown.evaluate((element) => [...element.querySelectorAll('*')].map((child) => child.outerHTML));
+    await page.getByRole('button', { name: 'Reply to this message' }).click();
+    await page.getByLabel('Message', { exact: true }).fill('I see it');
+    await page.keyboard.press('Enter');
+    const answer = dora.locator('#messages .in');
+    await answer.waitFor();
+    await look(dora, 'phone-chat');
+    const seen = {
+      people, title, sent, text, madeOfIt,
+      quoted: await answer.locator('blockquote span').textContent(),
+      answer: await answer.locator('.text').innerText(),
+    };
+
+    // Alice is not signed in anywhere, so her login code comes by SMS.
+    const json = { 'content-type': 'application/json' };
+    const signIn = (body) => fetch(`${service}/sign_in`, { method: 'POST', headers: json, body: JSON.stringify(body) });
+    await signIn({ phone: PHONE });
+    const code = page.locator('#sms button.code');
+    await code.waitFor();
+    await look(page, 'phone-code');
+    seen.code = await code.innerText();
+
+    await page.goto(`${control}/nobody_at_all?start=x`);
+    const handle = page.locator('#link-handle');
+    await handle.waitFor();
+    seen.nobody = await handle.innerText();
+    return { ...seen, ...look.findings };
+  },
 };
+
+// Begins a sign-in on the demo page: the tab that opens by itself, once it asks who opens the link.
+async function begins(page, button = page.getByRole('button', { name: 'Sign in with Telegram' })) {
+  const [phone] = await Promise.all([page.context().waitForEvent('page'), button.click()]);
+  await phone.getByRole('button', { name: 'Open as' }).waitFor();
+  await page.locator('#waiting').waitFor();
+  return phone;
+}
+
+const messages = async (control, phone) => (await fetch(`${control}/api/accounts/${phone}/messages`)).json();
+
+// Takes pictures of a page as a desktop and as a phone show it, and finds what is too wide or has no name.
+function looker(pictures) {
+  const findings = { tooWide: [], nameless: [] };
+  const look = async (page, name) => {
+    const before = page.viewportSize();
+    for (const [kind, size] of [['wide', before], ['narrow', { width: 360, height: 740 }]]) {
+      await page.setViewportSize(size);
+      await page.screenshot({ path: `${pictures}/${name}-${kind}.png`, fullPage: true });
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      if (over > 0) findings.tooWide.push(`${name}: ${over} px at ${size.width}`);
+    }
+    await page.setViewportSize(before);
+    findings.nameless.push(...(await page.evaluate(() =>
+      [...document.querySelectorAll('button, a, input, textarea, select, img')]
+        .filter((control) => control.checkVisibility())
+        .filter((control) => !(control.ariaLabel || control.alt || control.title || control.textContent.trim() || control.labels?.length))
+        .map((control) => control.outerHTML))));
+  };
+  look.findings = findings;
+  return look;
+}
 
 // Opens an operation and presses "Try it out".
 async function tryOut(page, kind, path = '/sign_in') {
@@ -122,17 +275,21 @@ const browser = await chromium.launch({
   ],
 });
 try {
-  const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
-  page.setDefaultTimeout(20_000);
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, reducedMotion: 'reduce' });
+  context.setDefaultTimeout(20_000);
   // The documents have to work on a machine without internet.
   const elsewhere = [];
-  const ours = [places.service, places.control].map((url) => new URL(url).host);
-  page.on('request', (request) => {
-    const url = new URL(request.url());
-    if (url.protocol.startsWith('http') && !ours.includes(url.host)) elsewhere.push(request.url());
+  const host = (url) => new URL(url).host.replace('127.0.0.1', 'localhost');
+  const ours = [places.service, places.control].map(host);
+  context.on('request', (request) => {
+    if (request.url().startsWith('http') && !ours.includes(host(request.url()))) elsewhere.push(request.url());
   });
   const broken = [];
-  page.on('pageerror', (error) => broken.push(String(error)));
+  context.on('weberror', (error) => broken.push(String(error.error())));
+  context.on('console', (message) => {
+    if (message.text().includes('Content Security Policy')) broken.push(message.text());
+  });
+  const page = await context.newPage();
   const seen = await tasks[task](page, places);
   console.log(JSON.stringify({ ...seen, elsewhere, broken }));
 } finally {

@@ -8,6 +8,7 @@ mod support;
 
 mod container;
 mod custody;
+mod pages;
 mod swagger;
 mod telethon;
 

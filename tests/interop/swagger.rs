@@ -12,7 +12,7 @@ use crate::support::{Client, Process};
 const PICTURES: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// The real program with a sandbox of its own, in a temporary folder.
-struct Demo {
+pub(crate) struct Demo {
     process: Process,
     _folder: tempfile::TempDir,
     service: String,
@@ -20,7 +20,7 @@ struct Demo {
 }
 
 impl Demo {
-    fn start(environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let arguments = ["serve", "--sandbox", "--listen", "127.0.0.1:0"];
@@ -43,7 +43,7 @@ impl Demo {
     }
 
     /// Does a task in the browser; no page may break or ask for anything from elsewhere.
-    fn in_a_browser(&self, task: &str, token: Option<&str>) -> Value {
+    pub(crate) fn in_a_browser(&self, task: &str, token: Option<&str>) -> Value {
         equipment("/usr/bin/chromium");
         equipment("node_modules/playwright-core");
         let told = json!({ "service": self.service, "control": self.control.url(), "pictures": PICTURES, "token": token });

@@ -14,6 +14,7 @@ mod architecture;
 mod bots;
 mod confirm;
 mod confirm_by_person;
+mod confirm_restart;
 mod doctor;
 mod guard;
 mod proxy;

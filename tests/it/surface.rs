@@ -93,3 +93,31 @@ async fn the_documents_are_served_and_current() {
     assert!(world.service.get("/llms.txt").await.body.contains("/sign_in"));
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_is_served_beside_an_embedded_sandbox_only() {
+    let world = World::with(Options { demo: true, ..Options::default() }).await;
+    for (path, holds) in [
+        ("/demo", "Sign in with Telegram"),
+        ("/demo/", "Sign in with Telegram"),
+        ("/demo/demo.js", "EventSource"),
+        ("/demo/demo.css", "color-scheme"),
+        ("/demo/qr?text=https%3A%2F%2Ft.me%2Fsome_bot", "<svg"),
+    ] {
+        let answer = world.service.get(path).await;
+        assert!(answer.status == 200 && answer.body.contains(holds), "{path}: {answer:?}");
+        let policy = answer.headers["content-security-policy"].to_str().unwrap();
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{policy}"
+        );
+    }
+    assert_eq!(world.service.get("/demo/qr").await.refusal(), (400, "INVALID_REQUEST".into()));
+    world.end().await;
+
+    let world = World::new().await;
+    for path in ["/demo", "/demo/qr?text=a", "/demo/demo.js"] {
+        assert_eq!(world.service.get(path).await.refusal(), (404, "NOT_FOUND".into()), "{path}");
+    }
+    world.end().await;
+}

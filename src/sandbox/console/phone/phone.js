@@ -24,6 +24,10 @@ const state = {
 
 class Refused extends Error {}
 
+// The API's texts begin small, to stand after a colon.
+const worded = (error) =>
+  error instanceof Refused ? error.message.replace(/^./u, (first) => first.toUpperCase()) : 'The sandbox does not answer.';
+
 async function call(method, path, body, signal) {
   const options = { method, signal, headers: {} };
   if (body) {
@@ -301,10 +305,10 @@ $('link-people').addEventListener('change', nameTheButton);
 
 onSubmit($('link-form'), async (form) => {
   const person = state.people.find(({ phone }) => phone === form.elements.phone.value);
-  const chat = byUsername(location.pathname.slice(1))?.id;
-  await call('POST', `api/accounts/${encodeURIComponent(person.phone)}/open`, { link: location.href.split('#')[0] });
+  const link = location.href.split('#')[0];
+  const { chat } = await call('POST', `api/accounts/${encodeURIComponent(person.phone)}/open`, { link });
   // The link has done its work: reloading or going back must not do it twice.
-  history.replaceState(null, '', `./${at(person, chat)}`);
+  history.replaceState(null, '', `./${at(person, chat.id)}`);
   route();
 });
 
@@ -337,7 +341,7 @@ function showPhone() {
 
   fill($('chats'), chats.map((chat) => {
     const last = chat.messages.at(-1);
-    const text = `${last.out ? 'You: ' : ''}${last.text}`.slice(0, 120);
+    const text = `${last.out ? 'You: ' : ''}${spoken(last)}`.slice(0, 120);
     return { id: chat.id, name: chat.name, text, when: whenOf(last.date), unread: unread.get(chat.id) ?? 0, open: chat.id === open?.id };
   }), (chat) => chat.id, (chat) =>
     make('li', {}, make('a', { href: at(me, chat.id), className: 'row', ariaCurrent: chat.open ? 'page' : 'false' },
@@ -345,6 +349,7 @@ function showPhone() {
       lines(chat.name, chat.text),
       make('span', { className: 'aside' }, make('time', { className: 'soft' }, chat.when),
         chat.unread ? make('span', { className: 'badge' }, String(chat.unread), make('span', { className: 'unseen' }, ' unread')) : null))));
+  showSms();
   $('chats-none').hidden = chats.length > 0 || !state.loaded;
 
   $('phone').classList.toggle('in-chat', Boolean(open));
@@ -352,6 +357,21 @@ function showPhone() {
   $('no-chat').hidden = Boolean(open);
   if (open) showChat(open);
 }
+
+// A login code goes to Telegram where the person is signed in somewhere, and to the telephone where not.
+function showSms() {
+  const { login_code: code } = state.me;
+  const inTelegram = [...state.messages.values()].some(({ from_id: from, text }) => from === SERVICE && text.includes(code));
+  const news = code && state.loaded && !inTelegram;
+  $('sms').hidden = !news;
+  if (news && $('sms').dataset.code !== code) {
+    $('sms').dataset.code = code;
+    $('sms').replaceChildren('✉ SMS: Telegram login code ', codeButton(code));
+  }
+}
+
+const codeButton = (code) =>
+  make('button', { type: 'button', className: 'code', title: 'Copy', onclick: () => copy(code) }, code);
 
 // A chat that has no messages yet.
 function newChat(id) {
@@ -377,8 +397,8 @@ function unreadOf(chats, open) {
 
 // ---------------------------------------------------------------- a chat
 
-const INLINE = ['callback', 'url'];
-const isInline = (button) => INLINE.includes(button.kind);
+// The others belong to a keyboard, which is shown where one types.
+const isInline = ({ kind }) => kind === 'callback' || kind === 'url';
 
 function showChat(chat) {
   const account = newChat(chat.id) ?? chat;
@@ -403,7 +423,7 @@ function showChat(chat) {
     before = dayOf(message.date);
     const original = message.reply_to ? state.messages.get(message.reply_to) : null;
     const busy = message.buttons.flat().map(({ text }) => text).filter((text) => state.busy.has(`${message.id}/${text}`));
-    const quoted = message.reply_to ? { name: original?.out ? nameOf(state.me) : chat.name, text: original?.text ?? 'a message' } : null;
+    const quoted = message.reply_to ? { name: original?.out ? nameOf(state.me) : chat.name, text: original ? spoken(original) : 'a message' } : null;
     return { ...message, chat: undefined, day: first ? before : null, quoted, busy };
   }), (message) => message.id, (message) => bubble(message, !another));
   showBottom(chat);
@@ -411,14 +431,19 @@ function showChat(chat) {
   if (another) setTimeout(() => (scroll.ariaBusy = 'false'), 300);
 }
 
+// A message in one line.
+const spoken = ({ text, contact }) => text || (contact ? `☎ ${contact.first_name}` : '');
+
 function bubble(message, arrives) {
   const edited = message.edited ? 'edited ' : '';
   const inline = message.buttons.map((row) => row.filter(isInline)).filter((row) => row.length > 0);
   return make('li', { className: `${message.out ? 'out' : 'in'}${arrives ? ' arrives' : ''}` },
     message.day ? make('p', { className: 'day' }, message.day) : null,
     make('div', { className: 'bubble' },
+      message.forwarded ? make('p', { className: 'soft when' }, 'Forwarded') : null,
       message.quoted ? make('blockquote', {}, make('strong', {}, message.quoted.name), make('span', {}, message.quoted.text)) : null,
       make('p', { className: 'text', dir: 'auto' }, ...textOf(message)),
+      message.contact ? make('p', {}, '☎ ', make('strong', {}, message.contact.first_name), ` ${message.contact.phone}`) : null,
       make('p', { className: 'when' }, edited, make('time', { dateTime: new Date(message.date).toISOString() }, clock.format(message.date)))),
     ...inline.map((row) => make('div', { className: 'buttons' }, ...row.map((button) =>
       make('button', {
@@ -439,7 +464,7 @@ function textOf({ text, from_id: from }) {
   let end = 0;
   for (const { 0: found, index } of text.matchAll(pattern)) {
     const press = from === SERVICE
-      ? make('button', { type: 'button', className: 'code', title: 'Copy', onclick: () => copy(found) }, found)
+      ? codeButton(found)
       : make('button', { type: 'button', className: 'link', onclick: () => openLink(found).catch(problem) }, found);
     parts.push(text.slice(end, index), press);
     end = index + found.length;
@@ -452,7 +477,7 @@ function showBottom(chat) {
   const bot = isBot(chat.id);
   const fresh = bot && state.loaded && chat.messages.length === 0;
   const service = chat.id === SERVICE;
-  const blocked = isBlocked(chat);
+  const blocked = state.me.blocked.includes(chat.id);
   $('block').hidden = !bot || fresh;
   $('block').textContent = blocked ? 'Unblock' : 'Block';
   $('block').onclick = () => block(chat, !blocked).catch(problem);
@@ -475,14 +500,17 @@ function showBottom(chat) {
   $('replying').hidden = !answered || !big.hidden || service;
   if (answered) {
     $('replying').querySelector('strong').textContent = answered.out ? nameOf(state.me) : chat.name;
-    $('replying').querySelector('span > span').textContent = answered.text;
+    $('replying').querySelector('span > span').textContent = spoken(answered);
   }
 }
 
-// The newest keyboard that the other side offers in place of typing.
+// The keyboard that the other side offers in place of typing: the newest, unless it was taken away, or was for one answer
+// which was given.
 function keyboardOf(chat) {
-  const offering = chat.messages.findLast((message) => message.buttons.flat().some((button) => !isInline(button)));
-  return offering && { id: offering.id, rows: offering.buttons };
+  const newest = chat.messages.findLast((message) => message.keyboard);
+  const answered = chat.messages.some((message) => message.out && message.id > newest?.id);
+  if (!newest || newest.keyboard === 'removed' || (newest.keyboard === 'one_time' && answered)) return null;
+  return { id: newest.id, rows: newest.buttons };
 }
 
 function replyTo(id) {
@@ -503,7 +531,7 @@ $('earlier').onclick = () => {
 
 async function send(to, text) {
   const reply = state.replyTo ? { reply_to: state.replyTo } : {};
-  await call('POST', mine('send'), { to: String(to), text, ...reply });
+  await call('POST', mine('send'), { to, text, ...reply });
   state.replyTo = null;
 }
 
@@ -565,20 +593,11 @@ async function follows(url) {
 }
 
 async function openLink(link) {
-  const url = new URL(/^[a-z]+:/i.test(link) ? link : `https://${link}`);
-  await call('POST', mine('open'), { link: url.href });
-  const chat = byUsername(url.pathname.slice(1))?.id;
-  if (chat) location.hash = at(state.me, chat);
+  const { chat } = await call('POST', mine('open'), { link });
+  location.hash = at(state.me, chat.id);
 }
 
-const isBlocked = (chat) => (stored(`blocked ${state.me.phone}`) ?? []).includes(chat.id);
-
-async function block(chat, blocked) {
-  await call('POST', mine('block'), { who: String(chat.id), blocked });
-  const others = (stored(`blocked ${state.me.phone}`) ?? []).filter((id) => id !== chat.id);
-  store(`blocked ${state.me.phone}`, blocked ? [...others, chat.id] : others);
-  route();
-}
+const block = (chat, blocked) => call('POST', mine('block'), { who: chat.id, blocked });
 
 async function copy(text) {
   try {
@@ -617,7 +636,7 @@ function toast(text) {
   fading = setTimeout(() => shown.classList.remove('shown'), 4000);
 }
 
-const problem = (error) => toast(error instanceof Refused ? `Refused: ${error.message}` : 'The sandbox does not answer.');
+const problem = (error) => toast(worded(error));
 
 function say(text, link = null) {
   $('alert-text').textContent = text;
@@ -642,7 +661,7 @@ function onSubmit(form, act) {
     try {
       await act(form);
     } catch (error) {
-      shown.textContent = error instanceof Refused ? error.message : error instanceof TypeError && /URL/.test(error.message) ? 'This is not a link.' : 'The sandbox does not answer.';
+      shown.textContent = worded(error);
     } finally {
       button.disabled = false;
     }
