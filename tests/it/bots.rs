@@ -14,14 +14,14 @@ use telegram_connector::vault::Vault;
 use crate::support::{ALICE, Options, Process, Recorder, World, eventually, random};
 
 /// The bots of a process of their own, with what they have told.
-struct Stable {
-    bots: Bots,
-    told: Recorder,
+pub(crate) struct Stable {
+    pub(crate) bots: Bots,
+    pub(crate) told: Recorder,
     tasks: Tasks,
 }
 
 impl Stable {
-    fn open(world: &World, folder: &Path) -> Self {
+    pub(crate) fn open(world: &World, folder: &Path) -> Self {
         let (tasks, told) = (Tasks::new(), Recorder::default());
         let vault = Vault::folder(folder, "account.session", Mode::Sandbox, Sealer::new(&[7; 32], random()));
         let bots = Bots::new(world.telegram(), vault, random(), tasks.clone(), told.sink());
@@ -29,7 +29,7 @@ impl Stable {
     }
 
     /// Runs a bot until it is as it should be.
-    async fn run(&self, token: &str, condition: &str) -> i64 {
+    pub(crate) async fn run(&self, token: &str, condition: &str) -> i64 {
         let id = self.bots.run(secret(token)).unwrap();
         self.is(id, condition).await;
         id
@@ -39,14 +39,14 @@ impl Stable {
         eventually(condition, || async { self.bots.condition(id) == condition }).await;
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         self.tasks.stop();
         self.bots.close().await;
         assert!(self.tasks.finish(Duration::from_secs(5)).await);
     }
 }
 
-fn secret(text: &str) -> Secret<String> {
+pub(crate) fn secret(text: &str) -> Secret<String> {
     Secret::new(text.to_owned())
 }
 

@@ -11,6 +11,7 @@ mod support;
 mod account;
 mod architecture;
 mod bots;
+mod conversation;
 mod doctor;
 mod guard;
 mod proxy;

@@ -166,7 +166,7 @@ impl World {
     }
 
     /// Starts the service on what an earlier one left.
-    pub(crate) async fn start(&mut self) -> Result<(), telegram_connector::app::StartError> {
+    pub(crate) async fn start(&mut self) -> Result<(), StartError> {
         let settings = Settings {
             listen: "127.0.0.1:0".parse().unwrap(),
             ops_listen: Some("127.0.0.1:0".parse().unwrap()),
