@@ -31,7 +31,6 @@ use crate::store::SledStore;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::telegram;
-use crate::telegram::AccountEvent;
 use crate::telegram::BadToken;
 use crate::telegram::Bots;
 use crate::telegram::EventSink;
@@ -158,10 +157,7 @@ impl App {
 
         let vault = settings.vault(sealer).await;
         let unsaved = store.unsaved_session().await?;
-        let events: EventSink = Arc::new(|_, events: Vec<AccountEvent>| {
-            tracing::debug!(events = events.len(), "something happened in an account");
-            Box::pin(std::future::ready(true))
-        });
+        let events: EventSink = Arc::new(|_, _| Box::pin(std::future::ready(true)));
         let telegram = settings.telegram;
         let bots =
             Bots::new(telegram.clone(), vault.clone(), ids.clone(), tasks.clone(), Arc::clone(&events));

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use grammers_mtsender::{UpdatesConfiguration, UpdatesReceiver};
 use grammers_tl_types as tl;
@@ -17,6 +18,9 @@ use super::errors::from_invocation;
 use super::update;
 use crate::domain::account::AccountUser;
 use crate::lifecycle::network_sleep;
+
+/// Longest pause before a batch that was not taken is offered again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Tells the watchdog that the reader is not dead but waits for a batch to be taken.
 struct Offering<'a>(&'a AtomicBool);
@@ -119,7 +123,7 @@ impl Account {
     /// Hands a batch over until it is taken.
     async fn offer(&self, events: Vec<AccountEvent>) {
         let _offering = Offering::new(&self.0.offering);
-        let (mut pause, longest) = self.settings().back_off;
+        let (mut pause, _) = self.settings().back_off;
         loop {
             // Batches do not overlap, not even with one that was under way when its connection failed.
             let turn = Arc::clone(&self.0.turn).lock_owned().await;
@@ -130,13 +134,18 @@ impl Account {
                 let sink = Arc::clone(&account.0.events);
                 sink(account, batch).await
             });
-            if taken.await.unwrap_or(false) {
+            let (taken, count) = (taken.await.unwrap_or(false), events.len());
+            if taken {
+                tracing::debug!(account = self.id(), events = count, "events taken");
                 return;
             }
-            let (events, retry_in_ms) = (events.len(), pause.as_millis());
-            tracing::warn!(events, retry_in_ms, "events were not taken; they are offered again");
+            tracing::warn!(
+                events = count,
+                retry_in_ms = pause.as_millis(),
+                "events were not taken; they are offered again"
+            );
             network_sleep(pause).await;
-            pause = (pause * 2).min(longest);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

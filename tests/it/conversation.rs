@@ -301,9 +301,6 @@ async fn who_cannot_be_written_to_and_how_long_to_wait_is_told_apart() {
     bob(&world).does("block", json!({ "who": "login_bot", "blocked": false })).await;
     let stranger = Outgoing { to: 987_654_321, ..message.clone() };
     assert_eq!(scene.bot.send(&stranger).await, unreachable("PEER_ID_INVALID"));
-    let (another, _) = world.new_bot("another_bot").await;
-    let to_a_bot = Outgoing { to: another, ..message.clone() };
-    assert_eq!(scene.bot.send(&to_a_bot).await, unreachable("USER_IS_BOT"));
 
     let built = world.calls("help.getConfig").await;
     world.fail("messages.sendMessage", "FLOOD_WAIT_7").await;
@@ -354,6 +351,37 @@ async fn events_that_the_store_does_not_take_are_offered_again() {
     next.told.sees("the fourth", incoming).await;
     assert_eq!(next.told.texts(), ["four"]);
     next.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_between_two_sessions_of_a_bot_is_not_lost() {
+    let world = quick_world().await;
+    let (id, token) = world.new_bot("login_bot").await;
+    let folder = tempfile::tempdir().unwrap();
+    let stable = Stable::open(&world, folder.path());
+    stable.run(&token, "ok").await;
+    bob(&world).writes("login_bot", "one").await;
+    stable.told.sees("the first", incoming).await;
+    stable.close().await;
+
+    // Its session is ended while nobody is there, and found so by the next process.
+    bob(&world).writes("login_bot", "two").await;
+    world.fault(json!({ "forget_key": "all" })).await;
+    let stable = Stable::open(&world, folder.path());
+    stable.run(&token, "ok").await;
+    stable.told.sees("the second", incoming).await;
+    assert_eq!(stable.told.texts(), ["two"]);
+    assert_eq!(world.calls("auth.importBotAuthorization").await, 2);
+
+    // Or it is stopped, and comes back with a token that is verified.
+    stable.bots.stop(id).await;
+    bob(&world).writes("login_bot", "three").await;
+    stable.bots.verify(secret(&token)).await.unwrap();
+    stable.is(id, "ok").await;
+    eventually("the third", || async { stable.told.texts().len() == 2 }).await;
+    assert_eq!(stable.told.texts(), ["two", "three"]);
+    stable.close().await;
     world.end().await;
 }
 
