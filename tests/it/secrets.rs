@@ -14,6 +14,14 @@ use crate::support::{BOB, CAROL, Options, PASSWORD, Process, World, eventually, 
 const API_HASH: &str = "0123456789abcdefplantedapihash00";
 const TOKEN: &str = "planted-operator-token";
 
+/// The bot and the account hear from Bob.
+async fn write_to_both(world: &World, process: &Process) {
+    world.send(BOB, "login_bot", "/start planted-parameter").await;
+    world.send(BOB, CAROL, "planted-text").await;
+    let taken = || async { process.log().matches("events taken").count() >= 2 };
+    eventually("both have heard of it", taken).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_planted_is_found_in_logs_data_or_sessions() {
     let world = World::without_service(Options::default()).await;
@@ -50,11 +58,7 @@ async fn nothing_planted_is_found_in_logs_data_or_sessions() {
     assert_eq!(post(json!({ "phone": CAROL, "password": code })).await.status, 401);
     assert_eq!(post(json!({ "phone": CAROL, "two_factor_password": "not-the-password" })).await.status, 401);
     assert!(post(json!({ "phone": CAROL, "two_factor_password": PASSWORD })).await.is_empty(200));
-    // The bot and the account are written to.
-    world.send(BOB, "login_bot", "/start planted-parameter").await;
-    world.send(BOB, CAROL, "planted-text").await;
-    let seen = || async { process.log().matches("events taken").count() >= 2 };
-    eventually("both have heard of it", seen).await;
+    write_to_both(&world, &process).await;
     eventually("the bot is stored", || async { sessions.join(format!("bot-{bot}.session")).exists() }).await;
     let log = process.kill();
 
