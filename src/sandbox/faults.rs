@@ -303,15 +303,17 @@ impl Faults {
 /// The code that goes with an error's name (<https://core.telegram.org/api/errors>).
 pub(crate) fn error_code(name: &str) -> i32 {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
-    if name == "AUTH_KEY_DUPLICATED" {
+    if ["AUTH_KEY_DUPLICATED", "SEND_CODE_UNAVAILABLE"].contains(&name) {
         406
+    } else if name == "MESSAGE_AUTHOR_REQUIRED" {
+        403
     } else if name.contains("_MIGRATE_") {
         303
     } else if starts(&["FLOOD_", "SLOWMODE_WAIT", "2FA_CONFIRM_WAIT"]) {
         420
     } else if starts(&["AUTH_KEY_", "SESSION_", "USER_DEACTIVATED"]) {
         401
-    } else if starts(&["INTERNAL", "RPC_", "AUTH_RESTART", "WORKER_BUSY"]) {
+    } else if starts(&["INTERNAL", "RPC_", "AUTH_RESTART", "WORKER_BUSY", "RANDOM_ID_DUPLICATE"]) {
         500
     } else {
         400
@@ -407,6 +409,8 @@ mod tests {
             ("SESSION_REVOKED", 401),
             ("USER_DEACTIVATED_BAN", 401),
             ("INTERNAL_SERVER_ERROR", 500),
+            ("RANDOM_ID_DUPLICATE", 500),
+            ("MESSAGE_AUTHOR_REQUIRED", 403),
             ("PHONE_CODE_INVALID", 400),
         ] {
             assert_eq!(error_code(name), code, "{name}");

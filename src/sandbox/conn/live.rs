@@ -270,25 +270,18 @@ impl Live {
         self.keys().get_mut(&key).is_some_and(|live| live.sessions.remove(&id).is_some())
     }
 
-    /// Sends an update to every session of these devices that wants updates and has a connection.
-    pub(crate) fn push(&self, devices: &[DeviceId], body: &[u8]) {
-        let sessions: Vec<Arc<LiveSession>> = {
-            let keys = self.keys();
-            devices
-                .iter()
-                .filter_map(|device| keys.get(&device.0))
-                .flat_map(|live| live.sessions.values().cloned())
-                .collect()
-        };
-        for session in sessions {
-            let reachable = {
+    /// The sessions of these devices that want updates and have a connection.
+    pub(crate) fn listening(&self, devices: &[DeviceId]) -> Vec<Arc<LiveSession>> {
+        let keys = self.keys();
+        let sessions = devices
+            .iter()
+            .filter_map(|device| keys.get(&device.0))
+            .flat_map(|live| live.sessions.values())
+            .filter(|session| {
                 let inner = session.inner();
                 inner.wants_updates && inner.link.is_some()
-            };
-            if reachable {
-                session.send(Kind::Push, body.to_vec());
-            }
-        }
+            });
+        sessions.cloned().collect()
     }
 
     fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<i64, LiveKey>> {

@@ -2,6 +2,7 @@
 //! to `rpc` and of its answer back.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::lifecycle::network_sleep;
 use super::Connection;
 use super::live::LiveSession;
 use super::live::Out;
+use super::live::Outlet;
+use crate::sandbox::hub::Hub;
 use crate::sandbox::hub::KnownKey;
 use crate::sandbox::rpc;
 use crate::sandbox::wire::envelope;
@@ -31,6 +34,7 @@ use crate::sandbox::wire::salts;
 use crate::sandbox::wire::session::Kind;
 use crate::sandbox::wire::session::Session;
 use crate::sandbox::wire::session::Verdict;
+use crate::sandbox::world::Press;
 
 /// How many delayed requests one connection may have under way.
 const MAX_UNDER_WAY: usize = 256;
@@ -223,42 +227,35 @@ impl Connection {
         }
         let caller = rpc::Caller { device: crate::sandbox::world::DeviceId(key_id), dc: self.dc };
         let (hub, session, outlet) = (Arc::clone(&self.hub), Arc::clone(session), self.outlet.clone());
+        let under_way = Arc::clone(&self.under_way);
+        let answering = Answering { hub, session, outlet, under_way, request, cut: fate.cut };
         let run = move || {
-            let outcome = match fate.error {
+            let reply = match fate.error {
                 Some((code, name)) => {
-                    hub.count_call(call.method(), false);
-                    Err(rpc::RpcError::new(code, name))
+                    answering.hub.count_call(call.method(), false);
+                    rpc::Reply::Now(Err(rpc::RpcError::new(code, name)))
                 }
-                None => rpc::dispatch(&hub, caller, &call),
+                None => rpc::dispatch(&answering.hub, caller, &call),
             };
-            let body = match outcome {
-                Ok(body) if body.len() > COMPRESS_FROM => envelope::gzip(&body).unwrap_or(body),
-                Ok(body) => body,
-                Err(error) => error.to_bytes(),
-            };
-            let result = rpc_result(request, body);
-            if fate.cut {
-                session.keep(Kind::Answer(request), result);
-                outlet.ended.cancel();
-            } else {
-                session.send(Kind::Answer(request), result);
+            match reply {
+                rpc::Reply::Now(outcome) => answering.answer(outcome),
+                rpc::Reply::Later(press) => answering.answer_later(press),
             }
         };
         if fate.delay.is_zero() {
             run();
             return true;
         }
-        let under_way = Arc::clone(&self.under_way);
-        if under_way.fetch_add(1, Ordering::SeqCst) >= MAX_UNDER_WAY {
+        let Some(turn) = Turn::take(&self.under_way) else {
             return false;
-        }
+        };
         let (ended, delay) = (self.outlet.ended.clone(), fate.delay);
         self.hub.tasks.spawn("delayed request", async move {
             tokio::select! {
                 () = ended.cancelled() => {}
                 () = network_sleep(delay) => run(),
             }
-            under_way.fetch_sub(1, Ordering::SeqCst);
+            drop(turn);
         });
         true
     }
@@ -276,6 +273,64 @@ impl Connection {
             session.send(Kind::Answer(message.id), rpc_result(message.id, refusal.clone()));
         }
         self.outlet.send(Out::Close);
+    }
+}
+
+/// One of the requests that a connection may have waiting.
+struct Turn(Arc<AtomicUsize>);
+
+impl Turn {
+    fn take(under_way: &Arc<AtomicUsize>) -> Option<Self> {
+        let turn = Self(Arc::clone(under_way));
+        (under_way.fetch_add(1, Ordering::SeqCst) < MAX_UNDER_WAY).then_some(turn)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The way of an answer back.
+struct Answering {
+    hub: Arc<Hub>,
+    session: Arc<LiveSession>,
+    outlet: Outlet,
+    under_way: Arc<AtomicUsize>,
+    request: i64,
+    /// The connection is cut in place of the answer.
+    cut: bool,
+}
+
+impl Answering {
+    fn answer(&self, outcome: Result<Vec<u8>, rpc::RpcError>) {
+        let body = match outcome {
+            Ok(body) if body.len() > COMPRESS_FROM => envelope::gzip(&body).unwrap_or(body),
+            Ok(body) => body,
+            Err(error) => error.to_bytes(),
+        };
+        let result = rpc_result(self.request, body);
+        if self.cut {
+            self.session.keep(Kind::Answer(self.request), result);
+            self.outlet.ended.cancel();
+        } else {
+            self.session.send(Kind::Answer(self.request), result);
+        }
+    }
+
+    /// Waits for the bot, also when the connection ends meanwhile: the answer is for the session.
+    fn answer_later(self, press: Press) {
+        let Some(turn) = Turn::take(&self.under_way) else {
+            self.answer(Err(rpc::RpcError::new(420, "FLOOD_WAIT_15")));
+            return;
+        };
+        let tasks = self.hub.tasks.clone();
+        tasks.spawn("callback answer", async move {
+            let answer = self.hub.answer_to(press, self.hub.limits.callback).await;
+            self.answer(rpc::pressed(answer));
+            drop(turn);
+        });
     }
 }
 

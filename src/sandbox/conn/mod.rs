@@ -45,11 +45,18 @@ pub(crate) struct Limits {
     pub(crate) handshake: Duration,
     /// A connection without any packet for this long is closed.
     pub(crate) idle: Duration,
+    /// How long a bot has for its answer to a press. Real time: the person watches.
+    pub(crate) callback: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1024, handshake: Duration::from_secs(30), idle: Duration::from_secs(15 * 60) }
+        Self {
+            connections: 1024,
+            handshake: Duration::from_secs(30),
+            idle: Duration::from_secs(15 * 60),
+            callback: Duration::from_secs(15),
+        }
     }
 }
 

@@ -4,6 +4,10 @@ use poem_openapi::Object;
 
 use crate::sandbox::Bot;
 use crate::sandbox::Person;
+use crate::sandbox::world::AccountId;
+use crate::sandbox::world::Contact;
+use crate::sandbox::world::InlineAction;
+use crate::sandbox::world::Markup;
 use crate::sandbox::world::Message;
 use crate::sandbox::world::World;
 
@@ -86,11 +90,18 @@ pub(super) struct ChatBody {
     pub(super) username: Option<String>,
 }
 
-/// A button under a message.
+/// A button under a message, or of the keyboard that it brings.
 #[derive(Debug, Object)]
 pub(super) struct ButtonBody {
     pub(super) text: String,
+    /// `callback`, `url`, `request_phone` or `text`.
     pub(super) kind: String,
+}
+
+impl ButtonBody {
+    fn new(text: &str, kind: &str) -> Self {
+        Self { text: text.to_owned(), kind: kind.to_owned() }
+    }
 }
 
 /// An account's copy of a message.
@@ -105,6 +116,30 @@ pub(super) struct MessageBody {
     /// Unix milliseconds.
     pub(super) date: i64,
     pub(super) edited: bool,
+    /// The message that this one answers.
+    pub(super) reply_to: Option<i32>,
+    /// A contact that was sent.
+    pub(super) contact: Option<ContactBody>,
+    pub(super) forwarded: bool,
+}
+
+/// Somebody's card.
+#[derive(Debug, Object)]
+pub(super) struct ContactBody {
+    /// With a plus sign.
+    pub(super) phone: String,
+    pub(super) first_name: String,
+    pub(super) user_id: Option<i64>,
+}
+
+impl ContactBody {
+    fn of(contact: &Contact) -> Self {
+        Self {
+            phone: format!("+{}", contact.phone),
+            first_name: contact.first_name.clone(),
+            user_id: contact.user.map(|user| user.0),
+        }
+    }
 }
 
 /// How far to move the clock.
@@ -126,6 +161,13 @@ pub(super) struct NowBody {
 #[derive(Debug, Object)]
 pub(super) struct OkBody {
     pub(super) ok: bool,
+}
+
+/// Which state of the world this is.
+#[derive(Debug, Object)]
+pub(super) struct VersionBody {
+    /// Another number after every change, also across restarts.
+    pub(super) version: u64,
 }
 
 /// A method that was called.
@@ -170,19 +212,51 @@ pub(super) struct KeyBody {
 
 /// A message as its owner's phone shows it.
 pub(super) fn message_body(world: &World, owner: i64, message: &Message) -> MessageBody {
-    let chat = world.account(message.chat);
     MessageBody {
         id: message.id,
-        chat: ChatBody {
-            id: message.chat.0,
-            name: chat.map(|chat| chat.first_name.clone()).unwrap_or_default(),
-            username: chat.and_then(|chat| chat.username.clone()),
-        },
+        chat: chat_body(world, message.chat),
         from_id: if message.out { owner } else { message.chat.0 },
         out: message.out,
-        text: message.text.clone(),
-        buttons: vec![],
+        text: message.content.text.clone(),
+        buttons: buttons(message),
         date: message.date.as_millis(),
-        edited: false,
+        edited: message.edited.is_some(),
+        reply_to: message.reply_to,
+        contact: message.content.contact.as_ref().map(ContactBody::of),
+        forwarded: message.content.forwarded.is_some(),
+    }
+}
+
+fn buttons(message: &Message) -> Vec<Vec<ButtonBody>> {
+    match &message.content.markup {
+        Some(Markup::Inline(rows)) => rows
+            .iter()
+            .map(|row| {
+                let kind = |action: &InlineAction| match action {
+                    InlineAction::Callback(_) => "callback",
+                    InlineAction::Url(_) => "url",
+                };
+                row.iter().map(|button| ButtonBody::new(&button.text, kind(&button.action))).collect()
+            })
+            .collect(),
+        Some(Markup::Keyboard(keyboard)) => keyboard
+            .rows
+            .iter()
+            .map(|row| {
+                let kind = |request_phone| if request_phone { "request_phone" } else { "text" };
+                row.iter().map(|button| ButtonBody::new(&button.text, kind(button.request_phone))).collect()
+            })
+            .collect(),
+        Some(Markup::Hide) | None => vec![],
+    }
+}
+
+/// The other side of a conversation, as it is called.
+pub(super) fn chat_body(world: &World, chat: AccountId) -> ChatBody {
+    let account = world.account(chat);
+    ChatBody {
+        id: chat.0,
+        name: account.map(|account| account.first_name.clone()).unwrap_or_default(),
+        username: account.and_then(|account| account.username.clone()),
     }
 }

@@ -8,6 +8,8 @@ use poem_openapi::Object;
 use poem_openapi::payload::Json;
 
 use crate::sandbox::journal::JournalError;
+use crate::sandbox::rpc::RpcError;
+use crate::sandbox::world;
 use crate::sandbox::world::WorldError;
 
 /// An error's body.
@@ -34,6 +36,9 @@ pub(super) enum Refusal {
     /// The sandbox failed.
     #[oai(status = 500)]
     Internal(Json<ErrorBody>),
+    /// The bot did not answer in time.
+    #[oai(status = 504)]
+    NoAnswer(Json<ErrorBody>),
 }
 
 impl Refusal {
@@ -61,6 +66,23 @@ impl From<WorldError> for Refusal {
             }
             WorldError::NoSuchAccount => Self::not_found(error),
             WorldError::NotKept => Self::Internal(Self::body("INTERNAL", "internal error")),
+        }
+    }
+}
+
+impl From<world::Refusal> for Refusal {
+    /// With Telegram's name for it.
+    fn from(refusal: world::Refusal) -> Self {
+        let name = RpcError::from(refusal).name;
+        let body = Self::body(&name, format_args!("Telegram refuses this: {name}"));
+        if refusal == world::Refusal::ResponseTimeout {
+            Self::NoAnswer(body)
+        } else if refusal == world::Refusal::MessageIdInvalid {
+            Self::NotFound(body)
+        } else if refusal == world::Refusal::UsernameOccupied {
+            Self::Taken(body)
+        } else {
+            Self::Invalid(body)
         }
     }
 }

@@ -1,10 +1,12 @@
-//! The control API: plays the people, orders faults, moves the clock. Calls only: their shapes are in `bodies`, what they
-//! do is in `hub` and `world`, who may call is in `guard`.
+//! The control API: makes people and bots, orders faults, moves the clock. Calls only: their shapes are in `bodies`,
+//! what they do is in `hub` and `world`, who may call is in `guard`. Playing a person is `people`.
 #![expect(clippy::unused_async, reason = "poem-openapi takes async handlers only")]
 
 mod bodies;
 mod errors;
 mod guard;
+mod links;
+mod people;
 
 use std::time::Duration;
 
@@ -52,8 +54,10 @@ use bodies::NewKeyBody;
 use bodies::NowBody;
 use bodies::OkBody;
 use bodies::ServerBody;
+use bodies::VersionBody;
 use bodies::message_body;
 use errors::Refusal;
+use people::People;
 
 /// The longest that a request may wait for something to happen, seconds.
 const MAX_WAIT: u32 = 25;
@@ -79,7 +83,8 @@ pub(super) async fn serve(sandbox: Sandbox, listener: TcpListener, public: bool)
 }
 
 fn routes(sandbox: Sandbox, public: bool) -> impl poem::Endpoint<Output = Response> {
-    let service = OpenApiService::new(Api { sandbox }, "Sandbox Telegram", env!("CARGO_PKG_VERSION"))
+    let apis = (Api { sandbox: sandbox.clone() }, People { sandbox });
+    let service = OpenApiService::new(apis, "Sandbox Telegram", env!("CARGO_PKG_VERSION"))
         .description("Plays the people and bots of the sandbox Telegram.");
     let docs = service.swagger_ui();
     let document = service.spec_endpoint();
@@ -156,12 +161,23 @@ impl Api {
             };
             let messages: Vec<MessageBody> = world
                 .messages_after(account.id, after)
-                .map(|message| message_body(world, account.id.0, message))
+                .map(|message| message_body(world, account.id.0, &message))
                 .collect();
             (!messages.is_empty()).then_some(Ok(messages))
         };
         let messages = self.wait_for(wait.0, look).await.unwrap_or(Ok(vec![]))?;
         Ok(Json(messages))
+    }
+
+    /// Which state of the world this is; with `after` and `wait` once it is another one, so that a page need not ask
+    /// again and again.
+    #[oai(path = "/api/changes", method = "get")]
+    async fn changes(&self, after: Query<Option<u64>>, wait: Query<Option<u32>>) -> Json<VersionBody> {
+        let versions = self.hub().changes();
+        let version = || *versions.borrow();
+        let another = |_: &World| Some(version()).filter(|version| Some(*version) != after.0);
+        let changed = self.wait_for(wait.0, another).await;
+        Json(VersionBody { version: changed.unwrap_or_else(version) })
     }
 
     /// The newest unused login code of a number, also of one without an account; waits for one to come.

@@ -3,6 +3,8 @@
 //! an await.
 
 mod kept;
+mod press;
+mod tell;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -30,11 +32,9 @@ use super::host::Hosts;
 use super::journal::Entry;
 use super::journal::Journal;
 use super::journal::JournalError;
-use super::objects;
 use super::wire::keyex::NewKey;
 use super::wire::rsa_key::RsaKey;
 use super::world::DeviceId;
-use super::world::Event;
 use super::world::Phone;
 use super::world::World;
 use super::world::WorldError;
@@ -121,7 +121,8 @@ impl Hub {
             listening: parts.listening,
             state: Mutex::new(State { world, keys: kept.keys, journal }),
             calls: Mutex::default(),
-            changed: watch::channel(0).0,
+            // A page that waits across a restart sees another number.
+            changed: watch::channel(u64::try_from(SystemClock.now().as_millis()).unwrap_or(0)).0,
         })
     }
 
@@ -316,22 +317,6 @@ impl Hub {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, world: &World, event: &Event) {
-        match *event {
-            Event::NewMessage { account, message } => {
-                if self.faults.drop_push() {
-                    return;
-                }
-                let devices = world.signed_in_devices(account);
-                if let Some(body) = objects::new_message_update(world, account, message) {
-                    self.live.push(&devices, &body);
-                }
-            }
-            // They find out with their next call: that is what Telegram's clients see, too.
-            Event::DevicesEnded(_) => {}
-        }
     }
 }
 

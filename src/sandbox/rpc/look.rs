@@ -1,4 +1,4 @@
-//! The methods that only look: configuration, updates, users.
+//! The methods that only look: configuration and updates.
 
 use grammers_tl_types as tl;
 use tl::enums as e;
@@ -9,15 +9,11 @@ use crate::domain::clock::Clock;
 use crate::sandbox::hub::Hub;
 use crate::sandbox::objects;
 use crate::sandbox::world::AccountId;
-use crate::sandbox::world::Refusal;
-use crate::sandbox::world::SERVICE_ACCOUNT;
+use crate::sandbox::world::Missed;
 
 use super::Caller;
 use super::RpcError;
 use super::slice_size;
-
-/// How many users one request may name.
-const MAX_USERS: usize = 200;
 
 /// `help.getConfig`
 pub(super) fn config(hub: &Hub, caller: Caller) -> e::Config {
@@ -50,76 +46,53 @@ pub(super) fn difference(
         if request.pts > current {
             return Err(RpcError::new(400, "PERSISTENT_TIMESTAMP_INVALID"));
         }
-        let missed = world.difference(me, request.pts, slice);
-        let state = update_state(hub, missed.pts);
-        if missed.messages.is_empty() {
+        let Some(difference) = world.difference(me, request.pts, slice) else {
+            return Ok(e::updates::Difference::TooLong(t::updates::DifferenceTooLong { pts: current }));
+        };
+        let state = update_state(hub, difference.pts);
+        if difference.missed.is_empty() {
             return Ok(e::updates::Difference::Empty(t::updates::DifferenceEmpty {
                 date: state.date,
                 seq: state.seq,
             }));
         }
-        let senders = missed.messages.iter().map(|message| message.chat).chain([me, SERVICE_ACCOUNT]);
-        let users = objects::users(world, me, senders);
-        let new_messages = missed.messages.iter().map(|message| objects::message(me, message)).collect();
-        Ok(if missed.complete {
+        let (mut new_messages, mut other_updates, mut people) = (vec![], vec![], vec![me]);
+        for missed in &difference.missed {
+            match missed {
+                Missed::New(message) => {
+                    people.extend(objects::people_in(message));
+                    new_messages.push(objects::message(me, message));
+                }
+                Missed::Edited(message) => {
+                    people.extend(objects::people_in(message));
+                    other_updates.push(objects::edited_message(me, message));
+                }
+                Missed::Deleted(id, pts) => other_updates.push(objects::deleted_message(*id, *pts)),
+            }
+        }
+        let users = objects::users(world, me, people);
+        let state = e::updates::State::State(state);
+        let (new_encrypted_messages, chats) = (vec![], vec![]);
+        Ok(if difference.complete {
             e::updates::Difference::Difference(t::updates::Difference {
                 new_messages,
-                new_encrypted_messages: vec![],
-                other_updates: vec![],
-                chats: vec![],
+                new_encrypted_messages,
+                other_updates,
+                chats,
                 users,
-                state: e::updates::State::State(state),
+                state,
             })
         } else {
             e::updates::Difference::Slice(t::updates::DifferenceSlice {
                 new_messages,
-                new_encrypted_messages: vec![],
-                other_updates: vec![],
-                chats: vec![],
+                new_encrypted_messages,
+                other_updates,
+                chats,
                 users,
-                intermediate_state: e::updates::State::State(state),
+                intermediate_state: state,
             })
         })
     })
-}
-
-/// `users.getUsers`: leaves out who cannot be named.
-pub(super) fn users(
-    hub: &Hub,
-    me: AccountId,
-    request: &f::users::GetUsers,
-) -> Result<Vec<e::User>, RpcError> {
-    if request.id.len() > MAX_USERS {
-        return Err(RpcError::new(400, "INPUT_REQUEST_TOO_LONG"));
-    }
-    Ok(request
-        .id
-        .iter()
-        .filter_map(|named| named_user(hub, me, named).ok())
-        .map(|id| hub.look(|world| objects::user(world, me, id)))
-        .collect())
-}
-
-/// `users.getFullUser`
-pub(super) fn full_user(
-    hub: &Hub,
-    me: AccountId,
-    request: &f::users::GetFullUser,
-) -> Result<e::users::UserFull, RpcError> {
-    let id = named_user(hub, me, &request.id)?;
-    hub.look(|world| objects::full_user(world, me, id))
-        .ok_or_else(|| RpcError::new(500, "INTERNAL_SERVER_ERROR"))
-}
-
-fn named_user(hub: &Hub, me: AccountId, named: &e::InputUser) -> Result<AccountId, RpcError> {
-    match named {
-        e::InputUser::UserSelf => Ok(me),
-        e::InputUser::User(user) => {
-            let (id, hash) = (AccountId(user.user_id), user.access_hash);
-            Ok(hub.look(|world| world.named_account(me, id, hash))?)
-        }
-        e::InputUser::Empty | e::InputUser::FromMessage(_) => Err(Refusal::UserInvalid.into()),
-    }
 }
 
 fn update_state(hub: &Hub, pts: i32) -> t::updates::State {

@@ -1,7 +1,12 @@
-//! Requests of the Telegram API: takes the wrappers off, finds the method, turns refusals into Telegram's error names.
-//! What a method does is in `look` and `sign_in`; what happens in the world is in `world`.
+//! Requests of the Telegram API: takes the wrappers off, finds the method, refuses what must not be decoded.
+//! What a method does is in `look`, `messages`, `people` and `sign_in`; what happens in the world is in `world`, and what
+//! Telegram calls a refusal in `errors`.
 
+mod errors;
 mod look;
+mod markup;
+mod messages;
+mod people;
 mod sign_in;
 
 use std::num::NonZeroUsize;
@@ -15,13 +20,17 @@ use tl::Serializable;
 use tl::functions as f;
 
 use super::hub::Hub;
-use super::journal::JournalError;
 use super::wire::envelope::GZIP_PACKED;
 use super::wire::envelope::constructor;
 use super::wire::envelope::gunzip_packet;
+use super::world::CallbackAnswer;
 use super::world::DeviceId;
+use super::world::Press;
 use super::world::Refusal;
+use super::world::Sender;
 use super::world::World;
+
+pub(crate) use errors::RpcError;
 
 /// How many wrappers a request may have.
 const MAX_WRAPPERS: usize = 16;
@@ -36,71 +45,23 @@ const NESTING: [u32; 4] = [
     tl::types::InputPeerChannelFromMessage::CONSTRUCTOR_ID,
 ];
 
+/// What the sandbox has not and whose decoding could recurse without end or fill the memory: rich messages, and media
+/// within media.
+const UNSUPPORTED: [u32; 6] = [
+    tl::types::InputRichMessage::CONSTRUCTOR_ID,
+    tl::types::InputRichMessageHtml::CONSTRUCTOR_ID,
+    tl::types::InputRichMessageMarkdown::CONSTRUCTOR_ID,
+    tl::types::InputMediaInvoice::CONSTRUCTOR_ID,
+    tl::types::InputMediaPaidMedia::CONSTRUCTOR_ID,
+    tl::types::InputMediaPoll::CONSTRUCTOR_ID,
+];
+
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     pub(crate) device: DeviceId,
     /// The data centre that was asked.
     pub(crate) dc: i32,
-}
-
-/// An `rpc_error`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RpcError {
-    pub(crate) code: i32,
-    pub(crate) name: String,
-}
-
-impl RpcError {
-    pub(crate) fn new(code: i32, name: impl Into<String>) -> Self {
-        let name = name.into();
-        Self { code, name }
-    }
-
-    /// As it goes over the wire.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        tl::enums::RpcError::Error(tl::types::RpcError {
-            error_code: self.code,
-            error_message: self.name.clone(),
-        })
-        .to_bytes()
-    }
-}
-
-impl From<Refusal> for RpcError {
-    /// The names at <https://core.telegram.org/api/errors> and on the methods' pages.
-    fn from(refusal: Refusal) -> Self {
-        let (code, name) = match refusal {
-            Refusal::PhoneInvalid => (400, "PHONE_NUMBER_INVALID"),
-            Refusal::PhoneBanned => (400, "PHONE_NUMBER_BANNED"),
-            Refusal::PhoneMigrate(dc) => return Self::new(303, format!("PHONE_MIGRATE_{dc}")),
-            Refusal::UserMigrate(dc) => return Self::new(303, format!("USER_MIGRATE_{dc}")),
-            Refusal::FloodWait(seconds) => return Self::new(420, format!("FLOOD_WAIT_{seconds}")),
-            Refusal::HashEmpty => (400, "PHONE_CODE_HASH_EMPTY"),
-            Refusal::CodeEmpty => (400, "PHONE_CODE_EMPTY"),
-            Refusal::CodeInvalid => (400, "PHONE_CODE_INVALID"),
-            Refusal::CodeExpired => (400, "PHONE_CODE_EXPIRED"),
-            Refusal::SendCodeUnavailable => (406, "SEND_CODE_UNAVAILABLE"),
-            Refusal::SignUpRequired => (400, "PHONE_NUMBER_UNOCCUPIED"),
-            Refusal::PasswordNeeded => (401, "SESSION_PASSWORD_NEEDED"),
-            Refusal::PasswordInvalid => (400, "PASSWORD_HASH_INVALID"),
-            Refusal::ChallengeInvalid => (400, "SRP_ID_INVALID"),
-            Refusal::TokenInvalid => (400, "ACCESS_TOKEN_INVALID"),
-            Refusal::Unregistered => (401, "AUTH_KEY_UNREGISTERED"),
-            Refusal::Revoked => (401, "SESSION_REVOKED"),
-            Refusal::Deactivated => (401, "USER_DEACTIVATED_BAN"),
-            Refusal::UserInvalid => (400, "USER_ID_INVALID"),
-            Refusal::DataCentreInvalid => (400, "DC_ID_INVALID"),
-            Refusal::ImportInvalid => (400, "AUTH_BYTES_INVALID"),
-        };
-        Self::new(code, name)
-    }
-}
-
-impl From<JournalError> for RpcError {
-    fn from(_: JournalError) -> Self {
-        Self::new(500, "INTERNAL_SERVER_ERROR")
-    }
 }
 
 /// A request without its wrappers.
@@ -184,34 +145,60 @@ impl Call {
         R: RemoteCall + Deserializable,
         R::Return: Serializable,
     {
+        handle(self.decode()?).map(|answer| answer.to_bytes())
+    }
+
+    fn decode<R: Deserializable>(&self) -> Result<R, RpcError> {
+        if words(&self.arguments).any(|word| UNSUPPORTED.contains(&word)) {
+            return Err(Refusal::MediaInvalid.into());
+        }
         let mut cursor = Cursor::from_slice(&self.arguments);
         let request = R::deserialize(&mut cursor).map_err(|_| RpcError::new(400, "INPUT_REQUEST_INVALID"))?;
         if cursor.pos() < self.arguments.len() {
             return Err(RpcError::new(400, "INPUT_REQUEST_TOO_LONG"));
         }
-        handle(request).map(|answer| answer.to_bytes())
+        Ok(request)
     }
 }
 
 /// Whether decoding these bytes could recurse too deeply. Counts what looks like a nesting constructor.
 fn nests_deeply(body: &[u8]) -> bool {
-    let nesting = |word: &&[u8]| NESTING.contains(&constructor(word));
-    body.chunks_exact(4).filter(nesting).count() > MAX_NESTING
+    words(body).filter(|word| NESTING.contains(word)).count() > MAX_NESTING
 }
 
-/// Carries out a request.
+/// Everything in there that a decoder could take for a constructor.
+fn words(body: &[u8]) -> impl Iterator<Item = u32> {
+    body.chunks_exact(4).map(constructor)
+}
+
+/// What a request leads to.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Now(Result<Vec<u8>, RpcError>),
+    /// A button was pressed: the bot's answer, to be put into words by [`pressed`].
+    Later(Press),
+}
+
+/// The answer to a press that has been waited for.
 ///
 /// # Errors
-/// What Telegram would answer.
-pub(crate) fn dispatch(hub: &Hub, caller: Caller, call: &Call) -> Result<Vec<u8>, RpcError> {
-    let outcome = introduced(hub, caller, call)
-        .and_then(|()| before_sign_in(hub, caller, call).unwrap_or_else(|| after_sign_in(hub, caller, call)));
+/// When none came.
+pub(crate) fn pressed(answer: Result<CallbackAnswer, Refusal>) -> Result<Vec<u8>, RpcError> {
+    Ok(messages::pressed(answer?))
+}
+
+/// Carries out a request, or answers what Telegram would answer.
+pub(crate) fn dispatch(hub: &Hub, caller: Caller, call: &Call) -> Reply {
+    let outcome = introduced(hub, caller, call).and_then(|()| match before_sign_in(hub, caller, call) {
+        Some(outcome) => outcome.map(|body| Reply::Now(Ok(body))),
+        None => after_sign_in(hub, caller, call),
+    });
     let unknown = outcome.as_ref().is_err_and(|error| error.name == "INPUT_METHOD_INVALID");
     hub.count_call(call.method(), unknown);
-    if let Err(error) = &outcome {
+    outcome.unwrap_or_else(|error| {
         tracing::debug!(method = call.method(), code = error.code, error = %error.name, "refused");
-    }
-    outcome
+        Reply::Now(Err(error))
+    })
 }
 
 /// A device must say what it is before anything else, once.
@@ -265,21 +252,87 @@ fn before_sign_in(hub: &Hub, caller: Caller, call: &Call) -> Option<Result<Vec<u
 }
 
 /// Methods of somebody.
-fn after_sign_in(hub: &Hub, caller: Caller, call: &Call) -> Result<Vec<u8>, RpcError> {
-    let me = hub.transact(|world, _| world.signed_in(caller.device))??;
-    match call.id {
+fn after_sign_in(hub: &Hub, caller: Caller, call: &Call) -> Result<Reply, RpcError> {
+    let account = hub.transact(|world, _| world.signed_in(caller.device))??;
+    let me = Sender { account, device: Some(caller.device) };
+    if call.id == f::messages::GetBotCallbackAnswer::CONSTRUCTOR_ID {
+        return messages::press(hub, account, &call.decode()?).map(Reply::Later);
+    }
+    let outcome = match about_accounts(hub, me, call) {
+        Some(outcome) => outcome,
+        None => in_chats(hub, me, call),
+    };
+    outcome.map(|body| Reply::Now(Ok(body)))
+}
+
+/// Methods about accounts and their updates; `None` when this is another.
+fn about_accounts(hub: &Hub, me: Sender, call: &Call) -> Option<Result<Vec<u8>, RpcError>> {
+    let account = me.account;
+    Some(match call.id {
         f::auth::ExportAuthorization::CONSTRUCTOR_ID => {
-            call.answer(|request| sign_in::export_authorization(hub, me, &request))
+            call.answer(|request| sign_in::export_authorization(hub, account, &request))
         }
         f::updates::GetState::CONSTRUCTOR_ID => {
-            call.answer(|_: f::updates::GetState| Ok(look::state(hub, me)))
+            call.answer(|_: f::updates::GetState| Ok(look::state(hub, account)))
         }
         f::updates::GetDifference::CONSTRUCTOR_ID => {
-            call.answer(|request| look::difference(hub, me, &request))
+            call.answer(|request| look::difference(hub, account, &request))
         }
-        f::users::GetUsers::CONSTRUCTOR_ID => call.answer(|request| look::users(hub, me, &request)),
-        f::users::GetFullUser::CONSTRUCTOR_ID => call.answer(|request| look::full_user(hub, me, &request)),
+        f::users::GetUsers::CONSTRUCTOR_ID => call.answer(|request| people::users(hub, account, &request)),
+        f::users::GetFullUser::CONSTRUCTOR_ID => {
+            call.answer(|request| people::full_user(hub, account, &request))
+        }
+        f::contacts::ResolveUsername::CONSTRUCTOR_ID => {
+            call.answer(|request| people::resolve_username(hub, account, &request))
+        }
+        f::contacts::ResolvePhone::CONSTRUCTOR_ID => {
+            call.answer(|request| people::resolve_phone(hub, account, &request))
+        }
+        f::contacts::Block::CONSTRUCTOR_ID => {
+            call.answer(|request: f::contacts::Block| people::block(hub, account, &request.id, true))
+        }
+        f::contacts::Unblock::CONSTRUCTOR_ID => {
+            call.answer(|request: f::contacts::Unblock| people::block(hub, account, &request.id, false))
+        }
+        f::account::UpdateUsername::CONSTRUCTOR_ID => {
+            call.answer(|request| people::rename(hub, me, &request))
+        }
         f::account::UpdateStatus::CONSTRUCTOR_ID => call.answer(|_: f::account::UpdateStatus| Ok(true)),
+        _ => return None,
+    })
+}
+
+/// Methods of private chats.
+fn in_chats(hub: &Hub, me: Sender, call: &Call) -> Result<Vec<u8>, RpcError> {
+    let account = me.account;
+    match call.id {
+        f::messages::SendMessage::CONSTRUCTOR_ID => call.answer(|request| messages::send(hub, me, request)),
+        f::messages::SendMedia::CONSTRUCTOR_ID => {
+            call.answer(|request| messages::send_media(hub, me, request))
+        }
+        f::messages::StartBot::CONSTRUCTOR_ID => {
+            call.answer(|request| messages::start_bot(hub, me, &request))
+        }
+        f::messages::EditMessage::CONSTRUCTOR_ID => call.answer(|request| messages::edit(hub, me, request)),
+        f::messages::DeleteMessages::CONSTRUCTOR_ID => {
+            call.answer(|request| messages::delete(hub, me, &request))
+        }
+        f::messages::GetHistory::CONSTRUCTOR_ID => {
+            call.answer(|request| messages::history(hub, account, &request))
+        }
+        f::messages::GetMessages::CONSTRUCTOR_ID => {
+            call.answer(|request| messages::get(hub, account, &request))
+        }
+        f::messages::ReadHistory::CONSTRUCTOR_ID => {
+            call.answer(|request| messages::read_history(hub, account, &request))
+        }
+        f::messages::SetBotCallbackAnswer::CONSTRUCTOR_ID => {
+            call.answer(|request| messages::answer_press(hub, account, request))
+        }
+        // Without a consequence here, so not worth decoding.
+        f::messages::SetTyping::CONSTRUCTOR_ID | f::bots::SetBotCommands::CONSTRUCTOR_ID => {
+            Ok(true.to_bytes())
+        }
         _ => Err(RpcError::new(400, "INPUT_METHOD_INVALID")),
     }
 }

@@ -1,5 +1,6 @@
 //! The sandbox as clients see it: a plain grammers client, a client that speaks MTProto by hand, and the control API.
 
+mod chats;
 mod control;
 mod hostile;
 mod protocol;

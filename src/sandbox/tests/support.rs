@@ -42,6 +42,7 @@ use crate::domain::ids::Ids;
 use crate::lifecycle::OffsetClock;
 use crate::lifecycle::SystemClock;
 use crate::lifecycle::Tasks;
+use crate::sandbox::NewBot;
 use crate::sandbox::NewPerson;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Settings;
@@ -107,6 +108,59 @@ impl Running {
             NewPerson { phone: phone.to_owned(), first_name: "Alice".to_owned(), ..NewPerson::default() };
         change(&mut person);
         self.sandbox.add_person(person).unwrap()
+    }
+
+    pub(super) fn bot(&self, username: &str) -> crate::sandbox::Bot {
+        let bot = NewBot { username: username.to_owned(), name: "Some bot".to_owned(), dc: None };
+        self.sandbox.add_bot(bot).unwrap()
+    }
+
+    /// A client that is signed in as this bot.
+    pub(super) async fn bot_client(&self, bot: &crate::sandbox::Bot) -> Grammers {
+        let client = self.grammers(&[2]).await;
+        let request = f::auth::ImportBotAuthorization {
+            flags: 0,
+            api_id: 7,
+            api_hash: API_HASH.to_owned(),
+            bot_auth_token: bot.token.clone(),
+        };
+        client.call(2, &request).await.unwrap();
+        client
+    }
+
+    /// A client that is signed in as this person.
+    pub(super) async fn person_client(&self, phone: &str) -> Grammers {
+        let client = self.grammers(&[2]).await;
+        client.sign_in(self, 2, phone).await;
+        client
+    }
+
+    /// Plays a person over the control API; what that must answer.
+    pub(super) async fn play(&self, phone: &str, what: &str, body: serde_json::Value) -> serde_json::Value {
+        let (status, answer) =
+            self.control("POST", &format!("/api/accounts/{phone}/{what}"), Some(body)).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// Plays a person over the control API; the status and the code of the refusal.
+    pub(super) async fn play_refused(
+        &self,
+        phone: &str,
+        what: &str,
+        body: serde_json::Value,
+    ) -> (u16, String) {
+        let (status, answer) =
+            self.control("POST", &format!("/api/accounts/{phone}/{what}"), Some(body)).await;
+        (status, answer["code"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// A person's messages after an id.
+    pub(super) async fn messages(&self, phone: &str, after: i64) -> Vec<serde_json::Value> {
+        let path = format!("/api/accounts/{phone}/messages?after={after}&wait=5");
+        let (status, answer) = self.control("GET", &path, None).await;
+        assert_eq!(status, 200, "{answer}");
+        answer.as_array().unwrap().clone()
     }
 
     pub(super) fn address(&self, dc: i32) -> SocketAddrV4 {
@@ -271,6 +325,39 @@ impl Grammers {
         user(self.call(dc, &sign_in(phone, &hash, &code)).await.unwrap())
     }
 
+    /// The next update that the server pushes or answers, of whatever kind.
+    pub(super) async fn update(&mut self) -> (tl::enums::Update, Vec<tl::types::User>) {
+        loop {
+            let UpdatesLike::Updates(tl::enums::Updates::Updates(updates)) =
+                soon(self.updates.recv()).await.expect("no more updates")
+            else {
+                continue;
+            };
+            let users = updates
+                .users
+                .into_iter()
+                .map(|user| match user {
+                    tl::enums::User::User(user) => user,
+                    tl::enums::User::Empty(_) => panic!("nobody"),
+                })
+                .collect();
+            let update = updates.updates.into_iter().next_back().unwrap();
+            return (update, users);
+        }
+    }
+
+    /// The next message that somebody else wrote, and who is named with it. grammers passes answers on as updates, too.
+    pub(super) async fn new_message(&mut self) -> (tl::types::Message, Vec<tl::types::User>) {
+        loop {
+            if let (tl::enums::Update::NewMessage(new), users) = self.update().await {
+                let message = full(new.message);
+                if !message.out {
+                    return (message, users);
+                }
+            }
+        }
+    }
+
     pub(super) async fn me(&self, dc: i32) -> Result<tl::types::User, InvocationError> {
         let users = self.call(dc, &get_self()).await?;
         match users.into_iter().next().unwrap() {
@@ -307,6 +394,142 @@ pub(super) fn sign_in(phone: &str, hash: &str, code: &str) -> f::auth::SignIn {
         phone_code: Some(code.to_owned()),
         email_verification: None,
     }
+}
+
+/// A message that is there.
+pub(super) fn full(message: tl::enums::Message) -> tl::types::Message {
+    let tl::enums::Message::Message(message) = message else { panic!("{message:?}") };
+    message
+}
+
+pub(super) fn peer_of(user: &tl::types::User) -> tl::enums::InputPeer {
+    let (user_id, access_hash) = (user.id, user.access_hash.unwrap_or(0));
+    tl::enums::InputPeer::User(tl::types::InputPeerUser { user_id, access_hash })
+}
+
+/// Somebody named without an access hash, as bots may.
+pub(super) fn bare_peer(user_id: i64) -> tl::enums::InputPeer {
+    tl::enums::InputPeer::User(tl::types::InputPeerUser { user_id, access_hash: 0 })
+}
+
+pub(super) fn send_message(
+    peer: tl::enums::InputPeer,
+    message: &str,
+    random_id: i64,
+) -> f::messages::SendMessage {
+    f::messages::SendMessage {
+        no_webpage: false,
+        silent: false,
+        background: false,
+        clear_draft: false,
+        noforwards: false,
+        update_stickersets_order: false,
+        invert_media: false,
+        allow_paid_floodskip: false,
+        peer,
+        reply_to: None,
+        message: message.to_owned(),
+        random_id,
+        reply_markup: None,
+        entities: None,
+        schedule_date: None,
+        schedule_repeat_period: None,
+        send_as: None,
+        quick_reply_shortcut: None,
+        effect: None,
+        allow_paid_stars: None,
+        suggested_post: None,
+        rich_message: None,
+    }
+}
+
+pub(super) fn edit_message(
+    peer: tl::enums::InputPeer,
+    id: i32,
+    message: &str,
+    reply_markup: Option<tl::enums::ReplyMarkup>,
+) -> f::messages::EditMessage {
+    f::messages::EditMessage {
+        no_webpage: false,
+        invert_media: false,
+        peer,
+        id,
+        message: Some(message.to_owned()),
+        media: None,
+        reply_markup,
+        entities: None,
+        schedule_date: None,
+        schedule_repeat_period: None,
+        quick_reply_shortcut_id: None,
+        rich_message: None,
+    }
+}
+
+pub(super) fn reply_to(id: i32) -> tl::enums::InputReplyTo {
+    tl::enums::InputReplyTo::Message(tl::types::InputReplyToMessage {
+        reply_to_msg_id: id,
+        top_msg_id: None,
+        reply_to_peer_id: None,
+        quote_text: None,
+        quote_entities: None,
+        quote_offset: None,
+        monoforum_peer_id: None,
+        todo_item_id: None,
+        poll_option: None,
+    })
+}
+
+/// One row of inline buttons: text and data, or text and address.
+pub(super) fn inline(buttons: &[(&str, &str)]) -> tl::enums::ReplyMarkup {
+    let buttons = buttons
+        .iter()
+        .map(|(text, action)| {
+            let r#type = if action.contains("://") {
+                tl::enums::InlineButtonType::Url(tl::types::InlineButtonTypeUrl { url: (*action).to_owned() })
+            } else {
+                tl::enums::InlineButtonType::Callback(tl::types::InlineButtonTypeCallback {
+                    requires_password: false,
+                    data: action.as_bytes().to_vec(),
+                })
+            };
+            tl::types::KeyboardInlineButton { style: None, text: (*text).to_owned(), r#type }.into()
+        })
+        .collect();
+    tl::types::ReplyInlineMarkup {
+        force_reply: false,
+        rows: vec![tl::types::KeyboardInlineButtonRow { buttons }.into()],
+    }
+    .into()
+}
+
+/// A reply keyboard: a button that asks for the phone number, and one that says its text.
+pub(super) fn phone_keyboard() -> tl::enums::ReplyMarkup {
+    let button =
+        |text: &str, r#type| tl::types::KeyboardButton { style: None, text: text.to_owned(), r#type }.into();
+    let row = |button| tl::types::KeyboardButtonRow { buttons: vec![button] }.into();
+    tl::types::ReplyKeyboardMarkup {
+        resize: true,
+        single_use: true,
+        selective: false,
+        persistent: false,
+        force_reply: false,
+        rows: vec![
+            row(button("Share my number", tl::enums::ButtonType::RequestPhone)),
+            row(button("No", tl::enums::ButtonType::Default)),
+        ],
+        placeholder: None,
+    }
+    .into()
+}
+
+/// The id of a message that was just sent.
+pub(super) fn sent_id(answer: tl::enums::Updates) -> i32 {
+    if let tl::enums::Updates::UpdateShortSentMessage(sent) = answer {
+        return sent.id;
+    }
+    let tl::enums::Updates::Updates(mut updates) = answer else { panic!("{answer:?}") };
+    let Some(tl::enums::Update::NewMessage(new)) = updates.updates.pop() else { panic!("nothing sent") };
+    full(new.message).id
 }
 
 pub(super) fn get_self() -> f::users::GetUsers {

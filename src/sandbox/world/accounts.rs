@@ -13,6 +13,7 @@ use super::Event;
 use super::Nature;
 use super::Phone;
 use super::Record;
+use super::Refusal;
 use super::Verifier;
 use super::World;
 use super::WorldError;
@@ -64,6 +65,7 @@ impl World {
             dc,
             pts: 1,
             next_message_id: 1,
+            log_floor: 0,
         }))
     }
 
@@ -82,6 +84,7 @@ impl World {
             dc,
             pts: 1,
             next_message_id: 1,
+            log_floor: 0,
         }))
     }
 
@@ -105,6 +108,37 @@ impl World {
             return Err(WorldError::UsernameOccupied);
         }
         Ok(())
+    }
+
+    /// Gives an account another username, or none.
+    pub(crate) fn rename(
+        &mut self,
+        id: AccountId,
+        username: Option<&str>,
+        device: Option<DeviceId>,
+    ) -> Result<(), Refusal> {
+        let account = self.accounts.get(&id).ok_or(Refusal::PeerInvalid)?;
+        if account.username.as_deref() == username {
+            return Err(Refusal::UsernameNotModified);
+        }
+        let same = |before: &String| username.is_some_and(|after| before.eq_ignore_ascii_case(after));
+        // One may write one's own name in another way.
+        if let Some(username) = username.filter(|_| !account.username.as_ref().is_some_and(same)) {
+            self.check_username(username).map_err(|error| {
+                let taken = error == WorldError::UsernameOccupied;
+                if taken { Refusal::UsernameOccupied } else { Refusal::UsernameInvalid }
+            })?;
+        }
+        let account = Account { username: username.map(str::to_owned), ..account.clone() };
+        self.insert_account(account);
+        self.keep_account(id);
+        self.events.push(Event::Renamed { account: id, except: device });
+        Ok(())
+    }
+
+    /// Whose username this is, however it is written.
+    pub(crate) fn by_username(&self, username: &str) -> Option<AccountId> {
+        self.usernames.get(&username.to_lowercase()).copied()
     }
 
     /// People, oldest first, without the service account.

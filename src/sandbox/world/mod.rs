@@ -2,8 +2,14 @@
 //! methods; no IO, no clock, no MTProto. Whoever changes it takes the records to keep and the events to tell.
 
 mod accounts;
+mod callback;
+mod changes;
+mod chat;
 mod mailbox;
+mod markup;
+mod message;
 mod password;
+mod refusals;
 mod sign_in;
 mod tickets;
 
@@ -24,7 +30,26 @@ use super::wire::srp::Verifier;
 
 pub(crate) use accounts::BotProfile;
 pub(crate) use accounts::PersonProfile;
-pub(crate) use mailbox::Message;
+pub(crate) use callback::CallbackAnswer;
+pub(crate) use callback::CallbackQuery;
+pub(crate) use callback::Press;
+pub(crate) use changes::Event;
+pub(crate) use changes::Record;
+pub(crate) use chat::Draft;
+pub(crate) use chat::Relation;
+pub(crate) use chat::Sender;
+pub(crate) use mailbox::HistoryQuery;
+pub(crate) use mailbox::Missed;
+pub(crate) use markup::Button;
+pub(crate) use markup::InlineAction;
+pub(crate) use markup::InlineButton;
+pub(crate) use markup::Keyboard;
+pub(crate) use markup::KeyboardButton;
+pub(crate) use markup::Markup;
+pub(crate) use message::Contact;
+pub(crate) use message::Message;
+pub(crate) use refusals::Refusal;
+pub use refusals::WorldError;
 pub(crate) use sign_in::CODE_LENGTH;
 pub(crate) use sign_in::CodeKind;
 pub(crate) use sign_in::GivenCode;
@@ -90,6 +115,9 @@ pub(crate) struct Account {
     pub(crate) dc: i32,
     pub(crate) pts: i32,
     next_message_id: i32,
+    /// What happened up to this `pts` is not known in full any more.
+    #[serde(default)]
+    log_floor: i32,
 }
 
 /// What only one of the two kinds of account has.
@@ -160,73 +188,6 @@ enum Ended {
     Moved(i32),
 }
 
-/// Something to keep. The last record of a thing wins.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Record {
-    Secret { secret: Vec<u8>, next_account: i64 },
-    Account(Account),
-    Device(Device),
-    DeviceGone(DeviceId),
-    Message(AccountId, Message),
-    Unregistered(sign_in::UnregisteredNumber),
-}
-
-/// Something that happened and that others may wait for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// An account has a new message: tell its devices.
-    NewMessage { account: AccountId, message: i32 },
-    /// These devices were signed out or moved: their connections end.
-    DevicesEnded(Vec<DeviceId>),
-}
-
-/// Why the world refuses a client's wish. `rpc` knows what Telegram calls each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    PhoneInvalid,
-    PhoneBanned,
-    PhoneMigrate(i32),
-    UserMigrate(i32),
-    FloodWait(u32),
-    HashEmpty,
-    CodeEmpty,
-    CodeInvalid,
-    CodeExpired,
-    SendCodeUnavailable,
-    SignUpRequired,
-    PasswordNeeded,
-    PasswordInvalid,
-    ChallengeInvalid,
-    TokenInvalid,
-    Unregistered,
-    Revoked,
-    Deactivated,
-    UserInvalid,
-    DataCentreInvalid,
-    ImportInvalid,
-}
-
-/// Why the control API cannot have what it asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WorldError {
-    #[error("not a phone number: 7 to 15 digits, with or without a plus sign")]
-    PhoneInvalid,
-    #[error("this phone number has an account already")]
-    PhoneOccupied,
-    #[error("not a username: 5 to 32 letters, digits and underscores, beginning with a letter")]
-    UsernameInvalid,
-    #[error("this username is taken")]
-    UsernameOccupied,
-    #[error("a name of 1 to 64 characters is needed")]
-    NameInvalid,
-    #[error("data centres have the ids 1 to 5")]
-    DataCentreInvalid,
-    #[error("there is no such account")]
-    NoSuchAccount,
-    #[error("the sandbox could not write its journal")]
-    NotKept,
-}
-
 /// Everything that is so in the sandbox.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -237,7 +198,15 @@ pub(crate) struct World {
     phones: HashMap<Phone, AccountId>,
     usernames: HashMap<String, AccountId>,
     devices: BTreeMap<DeviceId, Device>,
+    messages: BTreeMap<message::MessageKey, message::Stored>,
+    next_message: u64,
     mailboxes: HashMap<AccountId, mailbox::Mailbox>,
+    /// How many messages a mailbox keeps.
+    max_kept: usize,
+    /// What each account has sent with which random id.
+    random_ids: HashMap<(AccountId, i64), message::MessageKey>,
+    relations: BTreeMap<(AccountId, AccountId), Relation>,
+    presses: HashMap<i64, callback::OpenPress>,
     unregistered: BTreeMap<Phone, sign_in::UnregisteredNumber>,
     code_requests: HashMap<Phone, Vec<Timestamp>>,
     wrong_passwords: HashMap<AccountId, password::WrongPasswords>,
@@ -257,7 +226,13 @@ impl World {
             phones: HashMap::new(),
             usernames: HashMap::new(),
             devices: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            next_message: 1,
             mailboxes: HashMap::new(),
+            max_kept: mailbox::MAX_KEPT,
+            random_ids: HashMap::new(),
+            relations: BTreeMap::new(),
+            presses: HashMap::new(),
             unregistered: BTreeMap::new(),
             code_requests: HashMap::new(),
             wrong_passwords: HashMap::new(),
@@ -280,6 +255,7 @@ impl World {
             dc: DEFAULT_DATA_CENTRE,
             pts: 1,
             next_message_id: 1,
+            log_floor: 0,
         });
         world
     }
@@ -298,7 +274,12 @@ impl World {
             Record::DeviceGone(id) => {
                 self.devices.remove(&id);
             }
-            Record::Message(account, message) => self.mailboxes.entry(account).or_default().insert(message),
+            Record::Earlier(account, earlier) => self.put_earlier(account, earlier),
+            Record::Message(key, stored) => self.put(key, stored),
+            Record::Deleted { account, message, pts } => self.remove(account, message, pts),
+            Record::Relation(owner, other, relation) => {
+                self.relations.insert((owner, other), relation);
+            }
             Record::Unregistered(number) => {
                 self.unregistered.insert(number.phone().clone(), number);
             }
@@ -311,10 +292,14 @@ impl World {
         records.extend(self.accounts.values().cloned().map(Record::Account));
         records.extend(self.devices.values().cloned().map(Record::Device));
         records.extend(self.unregistered.values().cloned().map(Record::Unregistered));
-        let accounts: BTreeSet<_> = self.mailboxes.keys().copied().collect();
-        for account in accounts {
-            let messages = self.mailboxes.get(&account).into_iter().flat_map(mailbox::Mailbox::iter);
-            records.extend(messages.cloned().map(|message| Record::Message(account, message)));
+        let relations = self.relations.iter();
+        records
+            .extend(relations.map(|((owner, other), relation)| Record::Relation(*owner, *other, *relation)));
+        records.extend(self.messages.iter().map(|(key, stored)| Record::Message(*key, stored.clone())));
+        let owners: BTreeSet<_> = self.mailboxes.keys().copied().collect();
+        for account in owners {
+            let deleted = self.mailboxes.get(&account).into_iter().flat_map(mailbox::Mailbox::deleted);
+            records.extend(deleted.map(|(message, pts)| Record::Deleted { account, message, pts }));
         }
         records
     }
@@ -335,15 +320,16 @@ impl World {
         super::wire::long_at(&digest, 0)
     }
 
-    /// Finds the account that `viewer` names by id and access hash. Bots may leave the hash zero.
+    /// Finds the account that `viewer` names by id and access hash. Bots may leave the hash zero for whom they have met.
     pub(crate) fn named_account(
         &self,
         viewer: AccountId,
         target: AccountId,
         access_hash: i64,
     ) -> Result<AccountId, Refusal> {
-        let bot = self.accounts.get(&viewer).is_some_and(Account::is_bot);
-        let shown = access_hash == self.access_hash(viewer, target) || bot && access_hash == 0;
+        let met = || viewer == target || self.have_met(viewer, target);
+        let shown = access_hash == self.access_hash(viewer, target)
+            || access_hash == 0 && self.is_bot(viewer) && met();
         (shown && self.accounts.contains_key(&target)).then_some(target).ok_or(Refusal::UserInvalid)
     }
 
@@ -359,6 +345,10 @@ impl World {
     fn insert_account(&mut self, account: Account) {
         if let Some(phone) = account.phone() {
             self.phones.insert(phone.clone(), account.id);
+        }
+        let before = self.accounts.get(&account.id).and_then(|before| before.username.as_ref());
+        if let Some(before) = before {
+            self.usernames.remove(&before.to_lowercase());
         }
         if let Some(username) = &account.username {
             self.usernames.insert(username.to_lowercase(), account.id);

@@ -128,6 +128,9 @@ fn an_access_hash_is_the_viewers_own_and_bots_may_do_without() {
     assert_eq!(world.named_account(alice, bob, hash), Ok(bob));
     assert_eq!(world.named_account(bot, alice, hash), Err(Refusal::UserInvalid));
     assert_eq!(world.named_account(alice, bob, 0), Err(Refusal::UserInvalid));
+    assert_eq!(world.named_account(bot, bob, 0), Err(Refusal::UserInvalid), "they have not met");
+    let hello = Draft { text: "hello".to_owned(), ..Draft::default() };
+    world.send(Sender { account: bob, device: None }, bot, hello, at(0)).unwrap();
     assert_eq!(world.named_account(bot, bob, 0), Ok(bob));
 }
 
@@ -146,9 +149,12 @@ proptest! {
         let mut pts = 1 + i32::try_from(read).unwrap();
         let mut seen = Vec::new();
         loop {
-            let missed = world.difference(alice, pts, slice);
-            prop_assert!(missed.messages.len() <= slice);
-            seen.extend(missed.messages.iter().map(|message| message.id));
+            let missed = world.difference(alice, pts, slice).unwrap();
+            prop_assert!(missed.missed.len() <= slice);
+            seen.extend(missed.missed.iter().map(|missed| match missed {
+                Missed::New(message) => message.id,
+                Missed::Edited(_) | Missed::Deleted(..) => 0,
+            }));
             prop_assert!(missed.complete || missed.pts > pts);
             pts = missed.pts;
             if missed.complete {

@@ -1,4 +1,8 @@
-//! TL objects made from what the world knows, as one particular account may see them.
+//! TL objects made from what the world knows, as one particular account may see them: users and the configuration.
+//! Messages are in `message`, what is pushed in `update`.
+
+mod message;
+mod update;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
@@ -13,8 +17,18 @@ use crate::domain::clock::Timestamp;
 
 use super::world::Account;
 use super::world::AccountId;
-use super::world::Message;
 use super::world::World;
+
+pub(crate) use message::message;
+pub(crate) use message::people_in;
+pub(crate) use update::answer_of_send;
+pub(crate) use update::callback_query;
+pub(crate) use update::changed_message;
+pub(crate) use update::deleted_message;
+pub(crate) use update::deletion;
+pub(crate) use update::edited_message;
+pub(crate) use update::new_message;
+pub(crate) use update::renamed;
 
 /// An instant as Telegram writes dates: Unix seconds.
 pub(crate) fn date(at: Timestamp) -> i32 {
@@ -76,7 +90,7 @@ pub(crate) fn user(world: &World, viewer: AccountId, id: AccountId) -> e::User {
         bot_info_version: bot.then_some(1),
         restriction_reason: None,
         bot_inline_placeholder: None,
-        lang_code: lang_code(account, own),
+        lang_code: lang_code(world, viewer, account),
         emoji_status: None,
         usernames: None,
         stories_max_id: None,
@@ -89,8 +103,9 @@ pub(crate) fn user(world: &World, viewer: AccountId, id: AccountId) -> e::User {
     })
 }
 
-fn lang_code(account: &Account, own: bool) -> Option<String> {
-    account.lang_code().filter(|_| own).map(str::to_owned)
+/// Only bots are told.
+fn lang_code(world: &World, viewer: AccountId, account: &Account) -> Option<String> {
+    account.lang_code().filter(|_| world.is_bot(viewer)).map(str::to_owned)
 }
 
 /// Several accounts, each once.
@@ -118,79 +133,6 @@ pub(crate) fn full_user(world: &World, viewer: AccountId, id: AccountId) -> Opti
         chats: vec![],
         users: users(world, viewer, [viewer, id]),
     }))
-}
-
-/// An account's copy of a message.
-pub(crate) fn message(owner: AccountId, message: &Message) -> e::Message {
-    e::Message::Message(t::Message {
-        out: message.out,
-        mentioned: false,
-        media_unread: false,
-        silent: false,
-        post: false,
-        from_scheduled: false,
-        legacy: false,
-        edit_hide: false,
-        pinned: false,
-        noforwards: false,
-        invert_media: false,
-        offline: false,
-        video_processing_pending: false,
-        paid_suggested_post_stars: false,
-        paid_suggested_post_ton: false,
-        id: message.id,
-        from_id: message.out.then(|| peer(owner)),
-        from_boosts_applied: None,
-        from_rank: None,
-        peer_id: peer(message.chat),
-        saved_peer_id: None,
-        fwd_from: None,
-        via_bot_id: None,
-        via_business_bot_id: None,
-        guestchat_via_from: None,
-        reply_to: None,
-        date: date(message.date),
-        message: message.text.clone(),
-        media: None,
-        reply_markup: None,
-        entities: None,
-        views: None,
-        forwards: None,
-        replies: None,
-        edit_date: None,
-        post_author: None,
-        grouped_id: None,
-        reactions: None,
-        restriction_reason: None,
-        ttl_period: None,
-        quick_reply_shortcut_id: None,
-        effect: None,
-        factcheck: None,
-        report_delivery_until_date: None,
-        paid_message_stars: None,
-        suggested_post: None,
-        schedule_repeat_period: None,
-        summary_from_language: None,
-        rich_message: None,
-    })
-}
-
-/// `updates` with one `updateNewMessage`, encoded; `None` when there is no such message.
-pub(crate) fn new_message_update(world: &World, owner: AccountId, id: i32) -> Option<Vec<u8>> {
-    let kept = world.message(owner, id)?;
-    let update = e::Update::NewMessage(t::UpdateNewMessage {
-        message: message(owner, kept),
-        pts: kept.pts,
-        pts_count: 1,
-    });
-    let updates = e::Updates::Updates(t::Updates {
-        updates: vec![update],
-        users: users(world, owner, [owner, kept.chat]),
-        chats: vec![],
-        date: date(kept.date),
-        seq: 0,
-    });
-    Some(updates.to_bytes())
 }
 
 /// `config`: the sandbox's own data centres and no others, or a client wanders off to a real one.
