@@ -18,6 +18,7 @@ use super::session::Changes;
 use super::sign_in;
 use crate::domain::account::AccountUser;
 use crate::domain::account::TelegramSession;
+use crate::domain::account::UpdatePosition;
 use crate::domain::ids::Ids;
 use crate::domain::ids::Secret;
 use crate::lifecycle::Tasks;
@@ -173,7 +174,13 @@ impl Bot {
         let _ended = self.ended.clone().drop_guard();
         let mut saved = None;
         let mut account = match account {
-            Some(account) => account,
+            Some(account) => {
+                // Only to go on where it was: what cannot be read now is not waited for.
+                if let Ok(Some(session)) = self.vault.load().await {
+                    self.go_on(&account, &session);
+                }
+                account
+            }
             None => match self.unless_stopped(self.load()).await {
                 None => return,
                 Some(Some(session)) => {
@@ -201,11 +208,12 @@ impl Bot {
             // Whoever ends each session at once is not to be asked for the next at once.
             let lasted = begun.elapsed() >= longest;
             pause = if lasted { Duration::ZERO } else { (pause * 2).clamp(shortest, longest) };
-            self.state().user = account.user();
+            let ended = account.session();
             account = match self.unless_stopped(self.sign_in(pause)).await {
                 Some(account) => account,
                 None => return,
             };
+            self.go_on(&account, &ended);
         }
     }
 
@@ -223,10 +231,7 @@ impl Bot {
             match self.vault.load().await {
                 Ok(session) => {
                     self.state().phase = Phase::Connecting;
-                    let ours = |session: &TelegramSession| {
-                        session.user.as_ref().is_some_and(|user| user.id == self.id)
-                    };
-                    return session.filter(|session| ours(session) && session.home_key().is_some());
+                    return session.filter(|session| self.is_ours(session) && session.home_key().is_some());
                 }
                 Err(error) => {
                     tracing::error!(bot = self.id, %error, "the bot waits for its stored session");
@@ -235,6 +240,23 @@ impl Bot {
             }
             network_sleep(pause).await;
             pause = (pause * 2).min(longest);
+        }
+    }
+
+    fn is_ours(&self, session: &TelegramSession) -> bool {
+        session.user.as_ref().is_some_and(|user| user.id == self.id)
+    }
+
+    /// Continues an ended session in a fresh one. The update position is the bot's, not the session's: from there on
+    /// comes what was written meanwhile. A changed name is learnt once more when the bot connects, because then it is
+    /// told.
+    fn go_on(&self, account: &Account, ended: &TelegramSession) {
+        let live = account.live_session();
+        if ended.updates.pts > 0 && self.is_ours(ended) {
+            live.set_updates(UpdatePosition { seq: live.updates().seq, ..ended.updates });
+        }
+        if let (Some(known), Some(user)) = (&ended.user, account.user()) {
+            live.set_user(AccountUser { username: known.username.clone(), ..user });
         }
     }
 
@@ -273,11 +295,7 @@ impl Bot {
     /// From here on it is this account.
     fn adopt(&self, account: &Account) {
         let mut state = self.state();
-        if let (Some(known), Some(user)) = (&state.user, account.user()) {
-            // A name that has changed meanwhile is learnt once more when it connects, because then it is told.
-            let user = AccountUser { username: known.username.clone(), ..user };
-            account.live_session().set_user(user);
-        }
+        state.user = account.user();
         state.phase = Phase::SignedIn(account.clone());
         drop(state);
         account.supervise();

@@ -157,3 +157,200 @@ fn username(only: Option<String>, several: &[tl::enums::Username]) -> Option<Str
         .or_else(|| active().find(|username| username.editable).map(|username| username.username.clone()))
         .or_else(|| active().next().map(|username| username.username.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use tl::{Deserializable as _, Serializable as _};
+
+    use super::*;
+
+    const ME: i64 = 42;
+    const ANN: i64 = 5;
+
+    /// What Telegram sends when nothing optional is set: mandatory fields after zeroed flags.
+    fn message(chat: tl::enums::Peer, text: &str) -> tl::types::Message {
+        let mut bytes = vec![0; 8];
+        (7_i32, chat, 1_700_000_000_i32, text.to_owned()).serialize_into(&mut bytes);
+        tl::types::Message::from_bytes(&bytes).unwrap()
+    }
+
+    trait SerializeInto {
+        fn serialize_into(&self, bytes: &mut Vec<u8>);
+    }
+
+    impl SerializeInto for (i32, tl::enums::Peer, i32, String) {
+        fn serialize_into(&self, bytes: &mut Vec<u8>) {
+            self.0.serialize(bytes);
+            self.1.serialize(bytes);
+            self.2.serialize(bytes);
+            self.3.serialize(bytes);
+        }
+    }
+
+    fn user(id: i64) -> tl::types::User {
+        let mut bytes = vec![0; 8];
+        id.serialize(&mut bytes);
+        tl::types::User::from_bytes(&bytes).unwrap()
+    }
+
+    fn person(user_id: i64) -> tl::enums::Peer {
+        tl::types::PeerUser { user_id }.into()
+    }
+
+    fn ann() -> Peer {
+        Peer { name: "Ann".to_owned(), ..Peer::stranger(ANN, 6) }
+    }
+
+    fn arrived(message: tl::types::Message) -> Option<AccountEvent> {
+        let update = tl::types::UpdateNewMessage { message: message.into(), pts: 1, pts_count: 1 };
+        event(update.into(), ME, |id| Peer { id, ..ann() })
+    }
+
+    #[test]
+    fn a_private_message_comes_with_all_that_matters() {
+        let mut written = message(person(ANN), "yes");
+        let header = tl::types::MessageReplyHeader {
+            reply_to_scheduled: false,
+            forum_topic: false,
+            quote: false,
+            reply_to_ephemeral: false,
+            reply_to_msg_id: Some(3),
+            reply_to_peer_id: None,
+            reply_from: None,
+            reply_media: None,
+            reply_to_top_id: None,
+            quote_text: None,
+            quote_entities: None,
+            quote_offset: None,
+            todo_item_id: None,
+            poll_option: None,
+        };
+        written.reply_to = Some(header.clone().into());
+        let contact = |user_id| tl::types::MessageMediaContact {
+            phone_number: "15550100001".to_owned(),
+            first_name: "Ann".to_owned(),
+            last_name: String::new(),
+            vcard: String::new(),
+            user_id,
+        };
+        written.media = Some(contact(ANN).into());
+        let shared = |user_id| Some(SharedContact { user_id, phone: "15550100001".to_owned() });
+        let expected = AccountEvent::Message {
+            id: 7,
+            from: ann(),
+            text: "yes".to_owned(),
+            reply_to: Some(3),
+            forwarded: false,
+            contact: shared(Some(ANN)),
+            date: Timestamp::from_millis(1_700_000_000_000),
+        };
+        assert_eq!(arrived(written.clone()), Some(expected));
+
+        // A reply to something elsewhere is a reply to nothing here; a contact may be nobody's.
+        let elsewhere = tl::types::MessageReplyHeader { reply_to_peer_id: Some(person(9)), ..header };
+        written.reply_to = Some(elsewhere.into());
+        written.media = Some(contact(0).into());
+        let Some(AccountEvent::Message { reply_to, contact, .. }) = arrived(written.clone()) else {
+            panic!("it is a message");
+        };
+        assert_eq!((reply_to, contact), (None, shared(None)));
+        written.out = true;
+        let sent = AccountEvent::Sent { id: 7, to: ANN, reply_to: None, text: "yes".to_owned() };
+        assert_eq!(arrived(written), Some(sent));
+    }
+
+    #[test]
+    fn what_is_not_said_by_a_person_to_us_is_no_event() {
+        assert_eq!(arrived(message(person(TELEGRAM), "Login code: 1")), None);
+        assert_eq!(arrived(message(person(ME), "a note to myself")), None);
+        assert_eq!(arrived(message(tl::types::PeerChat { chat_id: 1 }.into(), "in a group")), None);
+        assert_eq!(arrived(tl::types::Message { offline: true, ..message(person(ANN), "I am away") }), None);
+        let assistant = tl::types::Message { via_business_bot_id: Some(8), ..message(person(ANN), "yes") };
+        assert_eq!(arrived(assistant), None);
+        let update = tl::types::UpdateNewMessage {
+            message: message(person(ANN), "beep").into(),
+            pts: 1,
+            pts_count: 1,
+        };
+        assert_eq!(event(update.into(), ME, |id| Peer { bot: true, ..Peer::stranger(id, 0) }), None);
+        let edited =
+            tl::types::UpdateEditMessage { message: message(person(ANN), "no").into(), pts: 1, pts_count: 1 };
+        assert_eq!(event(edited.into(), ME, |_| ann()), None);
+    }
+
+    #[test]
+    fn the_author_is_asked_for_only_where_one_matters() {
+        let of = |message: tl::types::Message| {
+            let update = tl::types::UpdateNewMessage { message: message.into(), pts: 1, pts_count: 1 };
+            author(&update.into())
+        };
+        assert_eq!(of(message(person(ANN), "hello")), Some(ANN));
+        assert_eq!(of(message(person(TELEGRAM), "hello")), None);
+        assert_eq!(of(tl::types::Message { out: true, ..message(person(ANN), "hello") }), None);
+    }
+
+    #[test]
+    fn a_tap_counts_in_a_private_chat_and_with_data() {
+        let query = tl::types::UpdateBotCallbackQuery {
+            query_id: 1,
+            user_id: ANN,
+            peer: person(ANN),
+            msg_id: 7,
+            chat_instance: 0,
+            data: Some(b"confirm".to_vec()),
+            game_short_name: None,
+        };
+        let tapped = |query: tl::types::UpdateBotCallbackQuery| event(query.into(), ME, |_| ann());
+        let tap = AccountEvent::Tap { query_id: 1, message_id: 7, from: ann(), data: b"confirm".to_vec() };
+        assert_eq!(tapped(query.clone()), Some(tap));
+        assert_eq!(tapped(tl::types::UpdateBotCallbackQuery { data: None, ..query.clone() }), None);
+        assert_eq!(tapped(tl::types::UpdateBotCallbackQuery { peer: person(9), ..query.clone() }), None);
+        let group = tl::types::PeerChat { chat_id: 1 }.into();
+        assert_eq!(tapped(tl::types::UpdateBotCallbackQuery { peer: group, ..query }), None);
+    }
+
+    #[test]
+    fn of_several_user_names_the_account_s_own_is_told() {
+        let name = |username: &str, editable, active| {
+            let username = username.to_owned();
+            tl::types::Username { editable, active, deletable: false, expired: false, username }.into()
+        };
+        let renamed = |user_id, usernames| {
+            let update = tl::types::UpdateUserName {
+                user_id,
+                first_name: String::new(),
+                last_name: String::new(),
+                usernames,
+            };
+            event(update.into(), ME, |_| ann())
+        };
+        let to =
+            |username: Option<&str>| Some(AccountEvent::Renamed { username: username.map(str::to_owned) });
+        let several = vec![name("bought", false, true), name("own", true, true)];
+        assert_eq!(renamed(ME, several.clone()), to(Some("own")));
+        assert_eq!(
+            renamed(ME, vec![name("own", true, false), name("bought", false, true)]),
+            to(Some("bought"))
+        );
+        assert_eq!(renamed(ME, Vec::new()), to(None));
+        assert_eq!(renamed(ANN, several.clone()), None);
+
+        let mut user = user(ME);
+        user.usernames = Some(several);
+        user.access_hash = Some(1);
+        user.first_name = Some("A".to_owned());
+        user.last_name = Some("B".to_owned());
+        let account = account_user(user.clone().into()).unwrap();
+        assert_eq!((account.username.as_deref(), account.name.as_str()), (Some("own"), "A B"));
+        user.username = Some("only".to_owned());
+        user.min = true;
+        let peer = peer(user.into()).unwrap();
+        assert_eq!((peer.username.as_deref(), peer.access_hash), (Some("only"), 0));
+    }
+
+    #[test]
+    fn what_people_write_is_not_printed() {
+        let printed = format!("{:?}", arrived(message(person(ANN), "a secret")));
+        assert!(printed.contains("from 5") && !printed.contains("secret") && !printed.contains("Ann"));
+    }
+}

@@ -34,7 +34,7 @@ impl Host {
         Self::with_sink(world, folder, unsaved, told.sink(), told).await
     }
 
-    async fn with_sink(
+    pub(crate) async fn with_sink(
         world: &World,
         folder: &Path,
         unsaved: Option<TelegramSession>,

@@ -11,17 +11,17 @@ use telegram_connector::lifecycle::Tasks;
 use telegram_connector::telegram::{Bots, TelegramError};
 use telegram_connector::vault::Vault;
 
-use crate::support::{ALICE, Options, Process, Recorder, World, eventually, random};
+use crate::support::{ALICE, BUCKET, Options, Process, Recorder, S3Server, World, eventually, random};
 
 /// The bots of a process of their own, with what they have told.
-struct Stable {
-    bots: Bots,
-    told: Recorder,
+pub(crate) struct Stable {
+    pub(crate) bots: Bots,
+    pub(crate) told: Recorder,
     tasks: Tasks,
 }
 
 impl Stable {
-    fn open(world: &World, folder: &Path) -> Self {
+    pub(crate) fn open(world: &World, folder: &Path) -> Self {
         let (tasks, told) = (Tasks::new(), Recorder::default());
         let vault = Vault::folder(folder, "account.session", Mode::Sandbox, Sealer::new(&[7; 32], random()));
         let bots = Bots::new(world.telegram(), vault, random(), tasks.clone(), told.sink());
@@ -29,24 +29,24 @@ impl Stable {
     }
 
     /// Runs a bot until it is as it should be.
-    async fn run(&self, token: &str, condition: &str) -> i64 {
+    pub(crate) async fn run(&self, token: &str, condition: &str) -> i64 {
         let id = self.bots.run(secret(token)).unwrap();
         self.is(id, condition).await;
         id
     }
 
-    async fn is(&self, id: i64, condition: &str) {
+    pub(crate) async fn is(&self, id: i64, condition: &str) {
         eventually(condition, || async { self.bots.condition(id) == condition }).await;
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         self.tasks.stop();
         self.bots.close().await;
         assert!(self.tasks.finish(Duration::from_secs(5)).await);
     }
 }
 
-fn secret(text: &str) -> Secret<String> {
+pub(crate) fn secret(text: &str) -> Secret<String> {
     Secret::new(text.to_owned())
 }
 
@@ -329,6 +329,28 @@ async fn a_bot_of_a_process_that_is_killed_or_told_to_stop_goes_on_in_the_next()
     drop(third);
     let stored = std::fs::read(&session).unwrap();
     assert!(!stored.windows(9).any(|window| window == b"login_bot"), "it is sealed");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_s_session_is_kept_in_a_bucket_too() {
+    let world = World::without_service(Options::default()).await;
+    let s3 = S3Server::new().await;
+    let (id, token) = world.new_bot("login_bot").await;
+    let (store, sandbox) = (format!("s3://{BUCKET}/prefix"), format!("--sandbox={}", world.sandbox.url()));
+    let settings = [("CONNECTOR_SESSION_STORE", store.as_str()), ("TELEGRAM_BOT_TOKEN", token.as_str())];
+    let environment = [&s3.environment()[..], &settings].concat();
+    // Each process comes with nothing but the bucket.
+    for process in ["first", "second"] {
+        let data = world.folder.path().join(process);
+        let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap(), &sandbox];
+        let process = Process::start(&arguments, &environment);
+        eventually("ok", || async { process.client.get("/readyz").await.json()["bot"] == "ok" }).await;
+        eventually("stored", || async { s3.object(&format!("prefix/bot-{id}.session")).is_some() }).await;
+        process.kill();
+    }
+    assert_eq!(sign_ins(&world).await, 1);
+    assert!(s3.object("prefix/account.session").is_none(), "nobody else has signed in");
     world.end().await;
 }
 

@@ -15,6 +15,7 @@ mod bots;
 mod confirm;
 mod confirm_by_person;
 mod confirm_restart;
+mod conversation;
 mod doctor;
 mod guard;
 mod proxy;

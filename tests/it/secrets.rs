@@ -9,14 +9,23 @@ use telegram_connector::domain::ids::Ids;
 use telegram_connector::domain::seal::Sealer;
 use telegram_connector::vault::Vault;
 
-use crate::support::{CAROL, Options, PASSWORD, Process, World, files_with};
+use crate::support::{BOB, CAROL, Options, PASSWORD, Process, World, eventually, files_with};
 
 const API_HASH: &str = "0123456789abcdefplantedapihash00";
 const TOKEN: &str = "planted-operator-token";
 
+/// The bot and the account hear from Bob.
+async fn write_to_both(world: &World, process: &Process) {
+    world.send(BOB, "login_bot", "/start planted-parameter").await;
+    world.send(BOB, CAROL, "planted-text").await;
+    let taken = || async { process.log().matches("events taken").count() >= 2 };
+    eventually("both have heard of it", taken).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_planted_is_found_in_logs_data_or_sessions() {
     let world = World::without_service(Options::default()).await;
+    let (bot, bot_token) = world.new_bot("login_bot").await;
     let (data, sessions) = (world.folder.path().join("data"), world.session_folder());
     let store = format!("file:{}", sessions.display());
     let sandbox = format!("--sandbox={}", world.sandbox.url());
@@ -29,6 +38,7 @@ async fn nothing_planted_is_found_in_logs_data_or_sessions() {
         ("TELEGRAM_API_ID", "7"),
         ("TELEGRAM_API_HASH", API_HASH),
         ("CONNECTOR_ADMIN_TOKEN", TOKEN),
+        ("TELEGRAM_BOT_TOKEN", &bot_token),
     ];
     let process = Process::start(&[&arguments[..], &["--session-store", &store]].concat(), &environment);
     let bearer = format!("Bearer {TOKEN}");
@@ -48,6 +58,8 @@ async fn nothing_planted_is_found_in_logs_data_or_sessions() {
     assert_eq!(post(json!({ "phone": CAROL, "password": code })).await.status, 401);
     assert_eq!(post(json!({ "phone": CAROL, "two_factor_password": "not-the-password" })).await.status, 401);
     assert!(post(json!({ "phone": CAROL, "two_factor_password": PASSWORD })).await.is_empty(200));
+    write_to_both(&world, &process).await;
+    eventually("the bot is stored", || async { sessions.join(format!("bot-{bot}.session")).exists() }).await;
     let log = process.kill();
 
     let key = STANDARD.decode(std::fs::read_to_string(data.join("master.key")).unwrap().trim()).unwrap();
@@ -63,6 +75,10 @@ async fn nothing_planted_is_found_in_logs_data_or_sessions() {
         ("wrong 2FA password", "not-the-password".into()),
         ("api hash", API_HASH.into()),
         ("operator token", TOKEN.into()),
+        ("bot token", bot_token.split(':').nth(1).unwrap().into()),
+        ("message to the bot", "planted-parameter".into()),
+        ("message to the account", "planted-text".into()),
+        ("who wrote it", "bob_sandbox".into()),
         ("auth key", auth_key.to_vec()),
         ("auth key in hex", hex(&auth_key[..16]).into()),
         ("auth key in base64", STANDARD.encode(&auth_key[..18]).into()),
