@@ -1,6 +1,7 @@
 //! kill -9 and cut connections between the steps of a sign-in: nothing lost, nothing sent twice.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -202,7 +203,8 @@ fn phone(n: usize) -> String {
 async fn sign_in_again_and_again(world: &World, app: &App, n: usize, times: usize) {
     let cut = || world.fault(json!({ "disconnect": "now" }));
     for round in 0..times {
-        let (button, status) = if round % 3 == 2 { ("❌ Cancel", "cancelled") } else { ("✅ Confirm", "confirmed") };
+        let (button, status) =
+            if round % 3 == 2 { ("❌ Cancel", "cancelled") } else { ("✅ Confirm", "confirmed") };
         if round % 5 == 0 {
             world.fault(json!({ "cut_instead_of_answer": "messages.sendMessage", "times": 1 })).await;
         }
@@ -211,9 +213,11 @@ async fn sign_in_again_and_again(world: &World, app: &App, n: usize, times: usiz
         cut().await;
         let prompt = world.answer_to(&phone(n), opened).await["id"].as_i64().unwrap();
         cut().await;
-        // A tap that Telegram drops while the bot is away is tapped again.
+        // A tap that Telegram drops while the bot is away is tapped again, sooner than Telegram says that it was dropped.
         let decided = || async {
-            world.try_tap(&phone(n), prompt, button).await;
+            let phone = phone(n);
+            let tap = world.try_tap(&phone, prompt, button);
+            drop(tokio::time::timeout(Duration::from_millis(500), tap).await);
             app.poll(&attempt).await["status"] == status
         };
         eventually(status, decided).await;
