@@ -42,7 +42,7 @@ struct Subject {
 impl Outbox {
     /// Tells it once.
     pub(super) async fn tell(&self, errand: &Errand) -> Told {
-        let account = self.0.accounts.get().and_then(|accounts| accounts.account(errand.via));
+        let account = self.accounts_slot().as_ref().and_then(|accounts| accounts.account(errand.via));
         let Some(account) = account else { return Told::Later };
         let told = match &errand.task {
             Task::Reply { to, says, language } => {
