@@ -47,7 +47,7 @@ impl Stream {
         &self.1
     }
 
-    async fn to_its_end(mut self) -> String {
+    async fn the_rest(mut self) -> String {
         while let Some(chunk) = self.0.chunk().await.unwrap() {
             self.1.push_str(std::str::from_utf8(&chunk).unwrap());
         }
@@ -120,7 +120,7 @@ async fn a_held_poll_ends_with_its_time_with_the_session_and_with_the_service() 
     let mut stream = Stream::open(&attempt).await;
     stream.until(1).await;
     let mut held = HeldPoll::begin(&app, &attempt).await;
-    let ((), answer, streamed) = tokio::join!(world.stop(), held.answer(), stream.to_its_end());
+    let ((), answer, streamed) = tokio::join!(world.stop(), held.answer(), stream.the_rest());
     assert!(
         answer.ends_with("{\"status\":\"pending\"}"),
         "so that the client asks the next process: {answer}"
@@ -139,7 +139,7 @@ async fn a_stream_tells_the_status_at_once_then_what_happens_then_ends() {
     assert_eq!(stream.until(2).await, format!("{PENDING}{OPENED}"));
     let prompt = world.answer_to(ALICE, opened).await;
     world.tap(ALICE, prompt["id"].as_i64().unwrap(), CONFIRM).await;
-    let all = stream.to_its_end().await;
+    let all = stream.the_rest().await;
     let confirmed = "event: status\ndata: {\"status\":\"confirmed\"}\n\n";
     assert_eq!(
         all,
@@ -147,9 +147,9 @@ async fn a_stream_tells_the_status_at_once_then_what_happens_then_ends() {
         "nothing about the person: the token fetches that"
     );
     // Who comes late learns how it stands, and no more.
-    assert_eq!(Stream::open(&attempt).await.to_its_end().await, confirmed);
+    assert_eq!(Stream::open(&attempt).await.the_rest().await, confirmed);
     app.consume(&attempt).await;
-    let used = Stream::open(&attempt).await.to_its_end().await;
+    let used = Stream::open(&attempt).await.the_rest().await;
     assert_eq!(used, "event: status\ndata: {\"status\":\"used\"}\n\n");
 
     // The link alone does not let anybody watch.
