@@ -47,14 +47,14 @@ pub struct Claims {
 }
 
 /// Why a proof is not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadProof {
     /// Not a proof, or not signed with this secret.
     #[error("the proof is not one, or its signature is not this project's")]
     Invalid,
-    /// Past its `exp`.
+    /// Genuine, but past its `exp`.
     #[error("the proof has expired")]
-    Expired,
+    Expired(Box<Claims>),
 }
 
 /// What a proof of a confirmed session says when it is made at `now`; `None` while nobody has confirmed it.
@@ -95,7 +95,7 @@ pub fn verify(proof: &str, project: &Project, now: Timestamp) -> Result<Claims, 
     let key = DecodingKey::from_secret(project.secret.reveal().as_bytes());
     let claims = jsonwebtoken::decode::<Claims>(proof, &key, &rules).map_err(|_| BadProof::Invalid)?.claims;
     if now.as_secs() >= claims.exp {
-        return Err(BadProof::Expired);
+        return Err(BadProof::Expired(Box::new(claims)));
     }
     Ok(claims)
 }
@@ -172,7 +172,7 @@ mod tests {
         let proof = sign(&claims(), &project().secret).unwrap();
         assert_eq!(
             verify(&proof, &project(), Timestamp::from_millis(1_700_000_320_000)),
-            Err(BadProof::Expired)
+            Err(BadProof::Expired(Box::new(claims())))
         );
     }
 

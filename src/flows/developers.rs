@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::accounts::Accounts;
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;
@@ -28,7 +30,11 @@ use crate::telegram::TelegramError;
 
 /// How long an access token is good unless asked otherwise, and at most (contract, section 3).
 const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
-const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(366 * 24 * 3600);
+const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How many passwords are hashed at a time, and how many callers may wait for that.
+static RUNNING: Semaphore = Semaphore::const_new(2);
+static WAITING: Semaphore = Semaphore::const_new(64);
 
 /// What developers do. Cloning shares it.
 #[derive(Clone)]
@@ -70,8 +76,11 @@ pub enum DeveloperError {
     /// Telegram asks to wait.
     #[error("Telegram asks to wait {} s", .0.as_secs())]
     FloodWait(Duration),
+    /// Too many sign in at once.
+    #[error("too many developers sign in at once: try again in a second")]
+    Busy,
     /// A token lifetime out of range.
-    #[error("expires_in is 1 second to 366 days")]
+    #[error("expires_in is 1 second to 365 days")]
     LifetimeInvalid,
     /// A password that is none.
     #[error(transparent)]
@@ -241,7 +250,11 @@ impl Developers {
     }
 }
 
+/// Runs what costs a password hash (19 MiB and tens of milliseconds): few at a time, and not for a long queue.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DeveloperError> {
+    let _waiting = WAITING.try_acquire().map_err(|_| DeveloperError::Busy)?;
+    // Never closed.
+    let _running = RUNNING.acquire().await;
     let done = tokio::task::spawn_blocking(work).await;
     Ok(done.map_err(|_| StoreError::Unavailable("a password could not be hashed".to_owned()))?)
 }

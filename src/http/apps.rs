@@ -225,11 +225,12 @@ impl AppsApi {
     #[oai(path = "/api/v1/events/:watch_id", method = "get", operation_id = "streamStatus")]
     async fn events(
         &self,
+        facts: Facts,
         auth: Data<&Auth>,
         /// The last part of the `events_url` that `generate` returned.
         watch_id: Path<String>,
     ) -> Result<Events, AppError> {
-        let watch = auth.watch(&watch_id.0).await?;
+        let watch = auth.watch(&watch_id.0, &facts.caller).await?;
         let mut opened = None;
         let stream = EventStream::new(notices(watch)).keep_alive(KEEP_ALIVE).to_event(move |notice| {
             // The first event says how it stands; `opened` is told where that is what changed.

@@ -35,7 +35,8 @@ impl Facts {
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(str::to_owned)
+    // What cannot be read is there all the same: an unreadable origin is not one that may call.
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750).
@@ -107,7 +108,7 @@ impl<'a, const SCHEME: usize> ApiExtractor<'a> for Bearer<SCHEME> {
     }
 
     fn has_security_fallback() -> bool {
-        true
+        false
     }
 
     async fn from_request(

@@ -43,7 +43,7 @@ struct LoginRequest {
     email: String,
     /// Your password.
     password: String,
-    /// How long the token shall be good, seconds; 30 days unless said otherwise, at most 366.
+    /// How long the token shall be good, seconds; 30 days unless said otherwise, at most 365.
     #[serde(default)]
     #[oai(skip_serializing_if_is_none)]
     expires_in: Option<u64>,
@@ -236,12 +236,8 @@ impl CreateProject {
     fn checked(self) -> Result<NewProject, ApiError> {
         let name = self.name.trim().to_owned();
         let length = name.chars().count();
-        // Control characters and the invisible marks that turn text round could rewrite a prompt.
-        let deceptive = |c: char| {
-            c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-        };
-        if !(1..=LONGEST_NAME).contains(&length) || name.chars().any(deceptive) {
+        // What cannot be seen, or turns text round, could rewrite a prompt.
+        if !(1..=LONGEST_NAME).contains(&length) || name.chars().any(is_deceptive) {
             return Err(ApiError::invalid_request("`name` has 1 to 64 visible characters"));
         }
         if self.webhook_url.is_some_and(|url| !url.is_empty()) {
@@ -279,6 +275,18 @@ impl CreateProject {
         let bot_token = self.bot_token.filter(|token| !token.is_empty()).map(Secret::new);
         Ok(NewProject { settings, secret_key: self.secret_key, bot_token })
     }
+}
+
+/// Controls and Unicode's default-ignorable code points (but for the variation selectors of emoji).
+const fn is_deceptive(character: char) -> bool {
+    matches!(
+        character,
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0d}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// Scheme, host, perhaps a port, and nothing else (RFC 6454).

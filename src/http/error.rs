@@ -302,6 +302,7 @@ impl From<DeveloperError> for AppError {
             DeveloperError::FloodWait(wait) => {
                 Self::TooManyRequests(body("FLOOD_WAIT", text), wait.as_secs())
             }
+            DeveloperError::Busy => Self::TooManyRequests(body("RATE_LIMITED", text), 1),
             DeveloperError::Store(error) => error.into(),
         }
     }

@@ -116,9 +116,9 @@ async fn observe<E: Endpoint>(
     }
     let client = client.map(tracing::field::display);
     let started = Instant::now();
-    let span =
-        tracing::info_span!("request", id, client, method = %request.method(), path = request.uri().path());
     let (method, route) = (method(request.method()), route(request.uri().path()));
+    // The route, not the path: a path can hold what lets somebody watch or open a session.
+    let span = tracing::info_span!("request", id, client, method, route);
     let preflight = cors::preflight(request.method(), request.uri().path());
     let public = cors::is_public(request.uri().path());
     let mut response = async {
@@ -141,6 +141,8 @@ async fn observe<E: Endpoint>(
         .record(started.elapsed().as_secs_f64());
     if public {
         cors::permit(&mut response);
+        // A proxy that collects a stream before it passes it on would tell nothing in time.
+        response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);

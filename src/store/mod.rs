@@ -114,7 +114,7 @@ pub enum Applied {
 pub struct Expired {
     /// The errands that were written with it.
     pub errands: Vec<Errand>,
-    /// When the next of those that somebody opened ends.
+    /// When to look again, if ever.
     pub next: Option<Timestamp>,
 }
 
@@ -133,7 +133,8 @@ pub trait SessionStore: Send + Sync + 'static {
     /// The one session whose id begins with the code.
     async fn session_of_code(&self, code: &TypedCode) -> Result<Option<SessionId>, StoreError>;
 
-    /// The sessions that a person opened through an account, the last opened first, until their time is over.
+    /// The sessions that a person opened through an account, the last opened first, decided ones too, until a day after
+    /// their end; at most some dozens.
     async fn sessions_of_person(&self, via: Via, person: i64) -> Result<Vec<AuthSession>, StoreError>;
 
     /// Applies an event, writes what it leads to, and wakes who waits.

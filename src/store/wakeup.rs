@@ -6,18 +6,27 @@ use tokio::sync::watch;
 
 /// Becomes ready when something changes. Dropping it stops waiting.
 pub struct Wakeup {
-    changes: watch::Receiver<()>,
-    leave: Option<Box<dyn FnOnce() + Send + Sync>>,
+    /// `None` once it is being dropped.
+    changes: Option<watch::Receiver<()>>,
+    leave: Option<Box<dyn FnOnce(watch::Receiver<()>) + Send + Sync>>,
 }
 
 impl Wakeup {
-    pub(super) fn new(changes: watch::Receiver<()>, leave: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { changes, leave: Some(Box::new(leave)) }
+    /// `leave` takes the receiver back when nobody waits with it any more.
+    pub(super) fn new(
+        changes: watch::Receiver<()>,
+        leave: impl FnOnce(watch::Receiver<()>) + Send + Sync + 'static,
+    ) -> Self {
+        Self { changes: Some(changes), leave: Some(Box::new(leave)) }
     }
 
     /// Resolves at the first change since it was made or last resolved.
     pub async fn changed(&mut self) {
-        if self.changes.changed().await.is_err() {
+        let told = match &mut self.changes {
+            Some(changes) => changes.changed().await.is_ok(),
+            None => false,
+        };
+        if !told {
             // The store is gone, and with it whatever could change.
             std::future::pending::<()>().await;
         }
@@ -26,8 +35,8 @@ impl Wakeup {
 
 impl Drop for Wakeup {
     fn drop(&mut self) {
-        if let Some(leave) = self.leave.take() {
-            leave();
+        if let (Some(leave), Some(changes)) = (self.leave.take(), self.changes.take()) {
+            leave(changes);
         }
     }
 }

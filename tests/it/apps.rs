@@ -214,6 +214,8 @@ async fn developers_sign_in_and_keep_their_projects_to_themselves() {
         (json!({ "secret_key": "short" }), "WEAK_SECRET"),
         (json!({ "name": " " }), "INVALID_REQUEST"),
         (json!({ "name": "Shop\nConfirm now" }), "INVALID_REQUEST"),
+        (json!({ "name": "\u{3164}" }), "INVALID_REQUEST"),
+        (json!({ "name": "Shop\u{202e}pohS" }), "INVALID_REQUEST"),
         (json!({ "name": "x".repeat(65) }), "INVALID_REQUEST"),
         (json!({ "return_url": "javascript:alert(1)" }), "INVALID_REQUEST"),
         (json!({ "return_url": "https://localhost/back" }), "INVALID_REQUEST"),

@@ -157,7 +157,7 @@ async fn the_first_to_open_a_link_owns_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn links_that_lead_nowhere_get_a_kind_answer_and_other_starts_none() {
     let (world, app) = world_with_app(json!({})).await;
-    let unknown = world.open(ALICE, "https://t.me/login_bot?start=00000000000000000000000000").await;
+    let unknown = world.open(ALICE, "https://t.me/login_bot?start=0000000000000000000000000000").await;
     assert!(text(&world.answer_to(ALICE, unknown).await).contains("not known here"));
     // The owner of the bot may use /start for other things.
     for theirs in ["/start", "/start ref_42", "/help", "hello", "password"] {

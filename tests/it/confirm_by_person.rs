@@ -85,20 +85,24 @@ async fn what_is_not_for_us_is_never_answered() {
         "K7QM-3X0A",
         "password",
         "/start",
-        "see you at 00000000000000000000000000",
+        "see you at 0000000000000000000000000000",
     ] {
         world.say(ALICE, "olga_owner", said, None).await;
     }
     // A link of ours, though unknown, is for us.
     let unknown =
-        world.open(ALICE, "https://t.me/olga_owner?text=Sign%20in%2000000000000000000000000000").await;
+        world.open(ALICE, "https://t.me/olga_owner?text=Sign%20in%200000000000000000000000000000").await;
     assert!(text(&world.answer_to(ALICE, unknown).await).contains("not known here"));
     let attempt = app.attempt().await;
     let opened = world.open(ALICE, &attempt.link).await;
     let prompt = world.answer_to(ALICE, opened).await;
-    for said in ["who is this?", "wait", "yes please call me", "42"] {
+    for said in ["who is this?", "wait", "yes please call me", "42", "ok", "y", "confirm"] {
         world.say(ALICE, "olga_owner", said, None).await;
     }
+    // A yes to another question of the account's owner, or of anybody's.
+    let earlier = world.messages(ALICE, 0).await[0]["id"].as_i64();
+    world.say(ALICE, "olga_owner", "yes", earlier).await;
+    assert_eq!(app.poll(&attempt).await["status"], "pending");
     let done = world.say(ALICE, "olga_owner", "yes", None).await;
     world.answer_to(ALICE, done).await;
     let answers = world

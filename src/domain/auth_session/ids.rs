@@ -9,8 +9,8 @@ use crate::domain::ids::Ids;
 
 /// Crockford's base 32, lower case: no letter that is taken for another.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// Characters of an id: 130 bits.
-const ID_LENGTH: usize = 26;
+/// Characters of an id: 140 bits. Longer than a ULID, which others put into start parameters.
+pub(crate) const ID_LENGTH: usize = 28;
 /// Characters of a typed code: 40 bits.
 const CODE_LENGTH: usize = 8;
 
@@ -59,7 +59,7 @@ impl fmt::Debug for SessionToken {
     }
 }
 
-/// What everybody may see of a session: 26 characters of `0-9a-z`. Start parameter, callback data, `jti`.
+/// What everybody may see of a session: 28 characters of `0-9a-z`. Start parameter, callback data, `jti`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(String);
@@ -143,7 +143,7 @@ mod tests {
         let token = SessionToken::new(&Ids::from_seed([3; 32]));
         let id = token.id();
         assert_eq!(token.reveal().len(), 37);
-        assert_eq!(id.as_str().len(), 26);
+        assert_eq!(id.as_str().len(), 28);
         assert_eq!(id, SessionToken::claimed(token.reveal()).id());
         assert!(!token.reveal().contains(id.as_str()));
         assert_eq!(SessionId::parse(id.as_str()), Some(id.clone()));

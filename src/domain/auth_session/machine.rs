@@ -266,6 +266,10 @@ impl AuthSession {
         if !known {
             next.note(Happening::PromptSent, now);
         }
+        if next.state != State::Pending {
+            // It was decided before anybody knew which message to turn into the outcome.
+            return Ok(next.and_tell_outcome(now));
+        }
         Ok(Step { session: next, errands: Vec::new() })
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::ids::ID_LENGTH;
 pub use self::ids::SessionId;
 pub use self::ids::SessionToken;
 pub use self::ids::TypedCode;

@@ -26,6 +26,8 @@ const BROWSERS: [(&str, &str); 14] = [
     ("Chrome/", "Chrome"),
     ("Safari/", "Safari"),
 ];
+/// The longest name of a host (RFC 1035).
+const LONGEST_HOST: usize = 253;
 const SYSTEMS: [(&str, &str); 7] = [
     ("iPhone", "iPhone"),
     ("iPad", "iPad"),
@@ -81,7 +83,8 @@ fn truncated(address: IpAddr) -> Option<String> {
 fn site(origin: &str) -> Option<String> {
     let url = url::Url::parse(origin).ok()?;
     // An internationalised host comes in its ASCII form: look-alikes show.
-    matches!(url.scheme(), "http" | "https").then(|| url.host_str().map(str::to_owned))?
+    let host = url.host_str().filter(|host| host.len() <= LONGEST_HOST)?;
+    matches!(url.scheme(), "http" | "https").then(|| host.to_owned())
 }
 
 #[cfg(test)]
@@ -128,7 +131,8 @@ mod tests {
     fn a_site_is_its_host() {
         assert_eq!(site("https://shop.example:8443").as_deref(), Some("shop.example"));
         assert_eq!(site("https://аpple.example").as_deref(), Some("xn--pple-43d.example"));
-        for none in ["null", "", "file:///etc", "chrome-extension://abc"] {
+        let long = format!("https://{}.example", "a.".repeat(200));
+        for none in [long.as_str(), "null", "", "file:///etc", "chrome-extension://abc"] {
             assert_eq!(site(none), None);
         }
     }

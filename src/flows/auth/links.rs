@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::domain::auth_session::Via;
 
-    const ID: &str = "0123456789abcdefghjkmnpqrs";
+    const ID: &str = "0123456789abcdefghjkmnpqrstv";
 
     fn links(bot: bool, username: Option<&str>, by_phone: bool) -> Result<Links, AuthError> {
         let to = Deliverer {

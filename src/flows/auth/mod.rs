@@ -199,36 +199,35 @@ impl Auth {
     ) -> Result<Standing, AuthError> {
         let project = self.authenticated(project, caller).await?;
         let now = self.0.clock.now();
+        let receipt = idempotency_key.map(|key| receipt(&project, key));
         let (id, by_proof) = match claim {
             Claim::Token(token) => (token.id(), false),
             Claim::Proof(proof) => match proof::verify(&proof, &project, now) {
                 _ if proof::names_other_project(&proof, &project) => return Err(AuthError::SessionNotFound),
                 Ok(claims) => (SessionToken::claimed(&claims.session_token).id(), true),
-                Err(BadProof::Expired) => return Ok(Standing::Expired),
+                Err(BadProof::Expired(claims)) => {
+                    let id = SessionToken::claimed(&claims.session_token).id();
+                    let session = self.session_of(&project, &id).await?;
+                    // Who consumed it in time and lost the answer may still have it.
+                    let repeated = repeats(&session, receipt.as_deref(), now);
+                    return repeated.map_or(Ok(Standing::Expired), |at| self.confirmed(session, project, at));
+                }
                 Err(BadProof::Invalid) => return Err(AuthError::InvalidProof),
             },
         };
         self.session_of(&project, &id).await?;
-        let receipt = idempotency_key.map(|key| receipt(&project, key));
         let event = Event::Consume { by_proof, receipt: receipt.clone() };
         let session = match self.apply(id, event).await? {
-            Applied::Done(step) => return self.confirmed(step.session, project, now),
+            Applied::Done(step) => step.session,
             Applied::Unknown => return Err(AuthError::SessionNotFound),
+            Applied::Refused(_, session) if repeats(&session, receipt.as_deref(), now).is_none() => {
+                return self.standing(*session, project);
+            }
             Applied::Refused(_, session) => *session,
         };
-        match &session.state {
-            State::Used { at, receipt: Some(kept), .. }
-                if Some(kept) == receipt.as_ref() && now < at.plus(REPEAT) =>
-            {
-                let at = *at;
-                self.confirmed(session, project, at)
-            }
-            State::Pending
-            | State::Confirmed { .. }
-            | State::Cancelled { .. }
-            | State::Expired { .. }
-            | State::Used { .. } => self.standing(session, project),
-        }
+        // Made at the moment of consumption, so that a repetition is the same to the byte.
+        let at = used_at(&session).unwrap_or(now);
+        self.confirmed(session, project, at)
     }
 
     /// Takes a request back. A decided one stays as it is; the answer tells how.
@@ -337,6 +336,28 @@ impl Auth {
                 tracing::warn!(%error, "the first read of a confirmation is not recorded");
             }
         });
+    }
+}
+
+/// When a session was consumed.
+const fn used_at(session: &AuthSession) -> Option<Timestamp> {
+    match &session.state {
+        State::Used { at, .. } => Some(*at),
+        State::Pending | State::Confirmed { .. } | State::Cancelled { .. } | State::Expired { .. } => None,
+    }
+}
+
+/// When the session was consumed, if that was just now and with the same `Idempotency-Key`.
+fn repeats(session: &AuthSession, receipt: Option<&str>, now: Timestamp) -> Option<Timestamp> {
+    match &session.state {
+        State::Used { at, receipt: Some(kept), .. } => {
+            (receipt == Some(kept.as_str()) && now < at.plus(REPEAT)).then_some(*at)
+        }
+        State::Used { receipt: None, .. }
+        | State::Pending
+        | State::Confirmed { .. }
+        | State::Cancelled { .. }
+        | State::Expired { .. } => None,
     }
 }
 

@@ -8,15 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Auth;
 use super::AuthError;
+use super::Caller;
 use crate::domain::auth_session::AuthSession;
+use crate::domain::auth_session::ID_LENGTH;
 use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::Status;
 use crate::domain::project::Project;
 use crate::lifecycle::network_sleep;
 use crate::store::Wakeup;
-
-/// Characters of a session's id in the path of its stream; the rest is the key to watch it.
-const ID_LENGTH: usize = 26;
 
 /// Tells how a session stands, and then whenever that changes.
 pub(crate) struct Watch {
@@ -63,13 +62,18 @@ impl Auth {
     }
 
     /// Watches a session by the last part of its `events_url`.
-    pub(crate) async fn watch(&self, id_and_key: &str) -> Result<Watch, AuthError> {
+    pub(crate) async fn watch(&self, id_and_key: &str, caller: &Caller) -> Result<Watch, AuthError> {
         let (id, key) = id_and_key.split_at_checked(ID_LENGTH).ok_or(AuthError::SessionNotFound)?;
         let id = SessionId::parse(id).ok_or(AuthError::SessionNotFound)?;
         let wakeup = self.0.store.subscribe(&id);
         let session = self.0.store.session(&id).await?.ok_or(AuthError::SessionNotFound)?;
         if !bool::from(session.watch.as_bytes().ct_eq(key.as_bytes())) {
             return Err(AuthError::SessionNotFound);
+        }
+        let project = self.0.store.project(&session.project).await?;
+        let project = project.ok_or(AuthError::SessionNotFound)?;
+        if !project.allows_origin(caller.origin.as_deref()) {
+            return Err(AuthError::OriginNotAllowed);
         }
         Ok(Watch { auth: self.clone(), id, wakeup, stopping: self.0.tasks.stopping(), told: None })
     }

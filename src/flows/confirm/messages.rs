@@ -61,7 +61,7 @@ impl Confirm {
         {
             return self.on_open(message, &id, false).await;
         }
-        match texts::answer(text) {
+        match texts::answer(text, message.via.bot) {
             Some(words) => self.on_words(message, words).await,
             None => Ok(()),
         }
@@ -190,8 +190,8 @@ impl Confirm {
 }
 
 /// Which sign-in an answer in words means: the one it replies to, else the newest that is open and was shown before it. A
-/// person who answers one prompt must not decide about another that is still on its way. `None` too where this very
-/// message was an answer before.
+/// person who answers one prompt must not decide about another that is still on its way, nor one who replies to
+/// something else. `None` too where this very message was an answer before.
 fn meant<'a>(sessions: &'a [AuthSession], message: &Message<'_>) -> Option<&'a AuthSession> {
     if sessions.iter().any(|session| answered_by(session, message.id)) {
         return None;
@@ -202,8 +202,13 @@ fn meant<'a>(sessions: &'a [AuthSession], message: &Message<'_>) -> Option<&'a A
             opening.is_some_and(|opening| opening.prompt == Some(to) || opening.message == to)
         })
     });
-    let shown =
-        |session: &&AuthSession| session.awaits_answer(message.now) && session.is_shown_before(message.id);
+    let shown = |session: &&AuthSession| {
+        // A reply to what is not known can only mean a prompt whose id was lost.
+        let unknown = session.opening.as_ref().is_some_and(|opening| opening.prompt.is_none());
+        session.awaits_answer(message.now)
+            && session.is_shown_before(message.id)
+            && (message.reply_to.is_none() || unknown)
+    };
     replied.or_else(|| sessions.iter().find(shown))
 }
 

@@ -89,6 +89,8 @@ impl Confirm {
             for event in events {
                 if let Err(error) = self.on_event(account, via, event).await {
                     tracing::error!(%error, "the store does not take what happened in Telegram");
+                    // What was written all the same will not be met again when the event is.
+                    self.outbox.recall();
                     return false;
                 }
             }
@@ -115,20 +117,31 @@ impl Confirm {
                 let answer = Answer { person: from.id, via, message: message_id, tapped: true };
                 self.on_tap(account, query_id, answer, &from, &data).await
             }
-            AccountEvent::Sent { id, to, reply_to: Some(reply_to), .. } => {
-                // A prompt whose id was lost with the answer to sending it.
-                let sessions = self.store.sessions_of_person(via, to).await?;
-                let prompted = sessions.iter().find(|session| {
-                    let opening = session.opening.as_ref();
-                    opening.is_some_and(|opening| opening.message == reply_to && opening.prompt.is_none())
-                });
-                if let Some(session) = prompted.filter(|session| session.state == State::Pending) {
-                    self.store.apply(&session.id, &Event::PromptSent(Some(id)), now).await?;
-                }
-                Ok(())
+            AccountEvent::Sent { id, to, reply_to: Some(reply_to), text } => {
+                self.on_sent(via, id, to, reply_to, &text).await
             }
             AccountEvent::Sent { reply_to: None, .. } | AccountEvent::Renamed { .. } => Ok(()),
         }
+    }
+
+    /// A message of our own account: perhaps a prompt whose id was lost with the answer to sending it. Others write with the
+    /// account too, so only the prompt's own text is one.
+    async fn on_sent(&self, via: Via, id: i32, to: i64, reply_to: i32, text: &str) -> Result<(), StoreError> {
+        for session in self.store.sessions_of_person(via, to).await? {
+            let Some(opening) = session.opening.as_ref() else { continue };
+            if opening.message != reply_to || opening.prompt.is_some() {
+                continue;
+            }
+            let Some(project) = self.store.project(&session.project).await? else { continue };
+            if texts::of(opening.language).prompt(&session, &project.settings.name, via.bot) != text {
+                continue;
+            }
+            let learned = Event::PromptSent(Some(id));
+            if let Applied::Done(step) = self.store.apply(&session.id, &learned, self.clock.now()).await? {
+                self.outbox.take(step.errands);
+            }
+        }
+        Ok(())
     }
 
     async fn on_tap(

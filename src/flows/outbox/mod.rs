@@ -89,6 +89,17 @@ impl Outbox {
         self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Looks again for errands that are in the store and that nobody has handed over.
+    pub(crate) fn recall(&self) {
+        let outbox = self.clone();
+        self.0.tasks.spawn("recall", async move {
+            match outbox.0.store.errands().await {
+                Ok(left) => outbox.take(left),
+                Err(error) => tracing::error!(%error, "the errands in the store cannot be read"),
+            }
+        });
+    }
+
     /// Carries out errands that are in the store.
     pub(crate) fn take(&self, errands: impl IntoIterator<Item = Errand>) {
         if self.accounts_slot().is_none() {
@@ -158,7 +169,10 @@ impl Outbox {
         let mut pause = BACK_OFF.0;
         let mut learned = None;
         loop {
-            account.await_flood().await;
+            tokio::select! {
+                () = account.await_flood() => {}
+                () = self.0.clock.sleep_until(errand.not_after) => {}
+            }
             if self.0.clock.now() >= errand.not_after {
                 metrics::counter!("connector_errands_dropped_total").increment(1);
                 tracing::info!("an errand came too late and is dropped");

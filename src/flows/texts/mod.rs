@@ -1,5 +1,5 @@
 //! What people read in Telegram, and the words they may answer with: one file a language. `{app}`, `{n}` and their kin are
-//! put in here; everything is plain text, so nothing that is put in can become a link or a button.
+//! put in here; everything is plain text, so nothing that is put in can become a button.
 
 mod en;
 mod ru;
@@ -56,6 +56,9 @@ pub(crate) struct Texts {
     no: &'static [&'static str],
 }
 
+/// The words that prompts name.
+const NAMED: [&str; 6] = ["✅", "❌", "yes", "no", "да", "нет"];
+
 /// An answer in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Words {
@@ -72,13 +75,18 @@ pub(crate) const fn of(language: Language) -> &'static Texts {
     }
 }
 
-/// What a message means as an answer; in any of our languages, because people mix them.
-pub(crate) fn answer(text: &str) -> Option<Words> {
+/// What a message means as an answer; in any of our languages, because people mix them. To a person's account only the
+/// few words count that its prompt names: the rest may be talk.
+pub(crate) fn answer(text: &str, to_a_bot: bool) -> Option<Words> {
     let text = text.trim().trim_end_matches(['.', '!', '\u{fe0f}']).to_lowercase();
     if text.len() == 2
+        && text.bytes().all(|byte| byte.is_ascii_digit())
         && let Ok(number) = text.parse()
     {
         return Some(Words::Number(number));
+    }
+    if !to_a_bot && !NAMED.contains(&text.as_str()) {
+        return None;
     }
     let any = |pick: fn(&Texts) -> &'static [&'static str]| {
         [&en::TEXTS, &ru::TEXTS].into_iter().any(|texts| pick(texts).contains(&text.as_str()))
@@ -169,14 +177,17 @@ mod tests {
     fn answers_are_understood_as_people_write_them() {
         for yes in ["✅", "yes", "Yes!", " YES. ", "y", "да", "Да!", "✅ Confirm", "✅ Подтвердить", "ok"]
         {
-            assert_eq!(answer(yes), Some(Words::Yes), "{yes}");
+            assert_eq!(answer(yes, true), Some(Words::Yes), "{yes}");
         }
         for no in ["❌", "no", "No.", "нет", "НЕТ", "❌ Cancel", "❌ Отмена", "cancel"] {
-            assert_eq!(answer(no), Some(Words::No), "{no}");
+            assert_eq!(answer(no, true), Some(Words::No), "{no}");
         }
-        assert_eq!(answer("42"), Some(Words::Number(42)));
-        for other in ["", "yes please call me", "not now", "4", "142", "4 2", "даже", "✅❌"] {
-            assert_eq!(answer(other), None, "{other}");
+        assert_eq!(answer("42", false), Some(Words::Number(42)));
+        assert_eq!(answer("Да!", false), Some(Words::Yes));
+        assert_eq!(answer("ok", false), None, "talk");
+        for other in ["", "yes please call me", "not now", "4", "142", "4 2", "+4", "-4", "даже", "✅❌"]
+        {
+            assert_eq!(answer(other, true), None, "{other}");
         }
     }
 }

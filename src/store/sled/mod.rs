@@ -116,7 +116,8 @@ impl SledStore {
         database.flush().map_err(unavailable)?;
         let sessions = database.open_tree("sessions").map_err(unavailable)?;
         let projects = Projects::open(&database, &sealer)?;
-        let (shards, flusher) = (Shards::default(), Flusher::start(database)?);
+        let file = log_of(directory)?;
+        let (shards, flusher) = (Shards::default(), Flusher::start(database, file)?);
         Ok(Self(Arc::new(Inner { records, sessions, shards, projects, sealer, flusher })))
     }
 
@@ -174,6 +175,17 @@ impl Store for SledStore {
         self.put(PING, &()).await?;
         self.get::<()>(PING)?.ok_or_else(|| StoreError::Corrupt(PING.to_owned()))
     }
+}
+
+/// The file that holds the database's log, written down once with its folder.
+fn log_of(directory: &Path) -> Result<std::fs::File, StoreError> {
+    let open = || {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(directory.join("db"))?;
+        file.sync_all()?;
+        std::fs::File::open(directory)?.sync_all()?;
+        Ok(file)
+    };
+    open().map_err(|error: std::io::Error| StoreError::Unavailable(format!("the database's file: {error}")))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]

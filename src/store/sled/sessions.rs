@@ -1,10 +1,15 @@
 //! Sign-in sessions in the embedded store, and what changes in one step with them: the errands they lead to, the index
 //! of a person's sessions, the agenda of those that will expire.
 //!
-//! Keys: `s` id → session; `e` time, random id → errand; `p` blinded account and person, time, id → nothing;
-//! `a` end, id → nothing. The agenda holds sessions that somebody opened: they have a prompt to take back.
+//! Keys: `s` id → session; `e` time, blinded random id → errand; `p` blinded account and person, time, id → nothing;
+//! `a` time, id → nothing. The agenda holds sessions that somebody opened: at their end they have a prompt to take back, and
+//! a day later they leave the index of their person. Until then an answer that Telegram tells twice is known again.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::SledStore;
 use super::unavailable;
@@ -31,6 +36,9 @@ const PERSON: u8 = b'p';
 const AGENDA: u8 = b'a';
 /// How many sessions of the agenda are ended in one go.
 const EXPIRED_AT_ONCE: usize = 256;
+/// How long a person's session stays in their index after its end, and how many of them are looked at.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+const OF_A_PERSON: usize = 64;
 
 fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     std::iter::once(kind).chain(parts.iter().flat_map(|part| part.iter().copied())).collect()
@@ -45,12 +53,13 @@ fn session_key(id: &SessionId) -> Vec<u8> {
     key(SESSION, &[id.as_str().as_bytes()])
 }
 
-fn agenda_key(session: &AuthSession) -> Vec<u8> {
-    key(AGENDA, &[&ordered(session.expires_at.as_millis()), session.id.as_str().as_bytes()])
+fn agenda_key(at: Timestamp, id: &SessionId) -> Vec<u8> {
+    key(AGENDA, &[&ordered(at.as_millis()), id.as_str().as_bytes()])
 }
 
-fn errand_key(errand: &Errand) -> Vec<u8> {
-    key(ERRAND, &[&ordered(errand.created_at.as_millis()), &errand.random_id.to_be_bytes()])
+/// What an errand's record is bound to.
+fn errand_context(key: &[u8]) -> String {
+    format!("errand/{}", URL_SAFE_NO_PAD.encode(key))
 }
 
 /// The end and the session of an agenda key.
@@ -81,9 +90,17 @@ impl SledStore {
         Some(key)
     }
 
+    /// The random id is blinded: it is made from whom the errand is for.
+    fn errand_key(&self, errand: &Errand) -> Vec<u8> {
+        let blinded = self.0.sealer.blind("errand", &errand.random_id.to_be_bytes());
+        key(ERRAND, &[&ordered(errand.created_at.as_millis()), &blinded])
+    }
+
     fn put_errands(&self, errands: &[Errand], step: &mut sled::Batch) -> Result<(), StoreError> {
         for errand in errands {
-            step.insert(errand_key(errand), records::encode(&self.0.sealer, "errand", errand)?);
+            let key = self.errand_key(errand);
+            let record = records::encode(&self.0.sealer, &errand_context(&key), errand)?;
+            step.insert(key, record);
         }
         Ok(())
     }
@@ -102,7 +119,7 @@ impl SledStore {
             && let Some(person) = self.person_key(session)
         {
             batch.insert(person, Vec::new());
-            batch.insert(agenda_key(session), Vec::new());
+            batch.insert(agenda_key(session.expires_at, &session.id), Vec::new());
         }
         self.put_errands(&after.errands, &mut batch)?;
         self.0.sessions.apply_batch(batch).map_err(unavailable)?;
@@ -129,6 +146,32 @@ impl SledStore {
             }
             Err(refused) => Ok((Applied::Refused(refused, Box::new(before)), shard.last_write(id))),
         }
+    }
+
+    /// Does what the agenda says of a session: ends it, or, a day later, takes it out of its person's index.
+    fn end(
+        &self,
+        entry: &[u8],
+        id: &SessionId,
+        due: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<Errand>, StoreError> {
+        let mut batch = sled::Batch::default();
+        batch.remove(entry);
+        let Some(session) = self.read_session(id)? else {
+            self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+            return Ok(Vec::new());
+        };
+        if due == session.expires_at {
+            batch.insert(agenda_key(due.plus(REMEMBERED), id), Vec::new());
+            if let (Applied::Done(step), _) = self.apply_held(id, &Event::Expire, now, batch.clone())? {
+                return Ok(step.errands);
+            }
+        } else if let Some(person) = self.person_key(&session) {
+            batch.remove(person);
+        }
+        self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+        Ok(Vec::new())
     }
 
     /// Returns when the write survives a crash.
@@ -179,7 +222,7 @@ impl SessionStore for SledStore {
     async fn sessions_of_person(&self, via: Via, person: i64) -> Result<Vec<AuthSession>, StoreError> {
         let prefix = self.person_prefix(via, person);
         let mut sessions = Vec::new();
-        for entry in self.0.sessions.scan_prefix(&prefix).keys().rev() {
+        for entry in self.0.sessions.scan_prefix(&prefix).keys().rev().take(OF_A_PERSON) {
             let entry = entry.map_err(unavailable)?;
             let id = entry.get(prefix.len() + 8..).and_then(|id| std::str::from_utf8(id).ok());
             if let Some(id) = id.and_then(SessionId::parse) {
@@ -209,17 +252,10 @@ impl SessionStore for SledStore {
                 expired.next = Some(end);
                 break;
             }
-            let session = self.read_session(&id)?;
-            let mut batch = sled::Batch::default();
-            batch.remove(&entry);
-            if let Some(person) = session.as_ref().and_then(|session| self.person_key(session)) {
-                batch.remove(person);
-            }
-            match self.apply_held(&id, &Event::Expire, now, batch.clone())?.0 {
-                Applied::Done(step) => expired.errands.extend(step.errands),
-                Applied::Refused(..) | Applied::Unknown => {
-                    self.0.sessions.apply_batch(batch).map_err(unavailable)?;
-                }
+            match self.end(&entry, &id, end, now) {
+                Ok(errands) => expired.errands.extend(errands),
+                // It stays, and those after it have their turn.
+                Err(error) => tracing::error!(%error, session = %id, "a session cannot be ended"),
             }
             ended.push(id);
         }
@@ -241,8 +277,9 @@ impl SessionStore for SledStore {
 
     async fn errands(&self) -> Result<Vec<Errand>, StoreError> {
         let mut errands = Vec::new();
-        for entry in self.0.sessions.scan_prefix([ERRAND]).values() {
-            errands.push(records::decode(&self.0.sealer, "errand", &entry.map_err(unavailable)?)?);
+        for entry in self.0.sessions.scan_prefix([ERRAND]) {
+            let (key, record) = entry.map_err(unavailable)?;
+            errands.push(records::decode(&self.0.sealer, &errand_context(&key), &record)?);
         }
         Ok(errands)
     }
@@ -254,7 +291,7 @@ impl SessionStore for SledStore {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
-        batch.remove(errand_key(errand));
+        batch.remove(self.errand_key(errand));
         let mut told = None;
         if let (Some(id), Some(event)) = (errand.session(), learned)
             && let (Applied::Done(_), _) = self.apply_held(id, event, now, batch.clone())?

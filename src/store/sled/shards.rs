@@ -47,10 +47,11 @@ impl Shards {
             shard.waiting.entry(id.clone()).or_insert_with(|| watch::Sender::new(())).subscribe()
         };
         let (shard, id) = (Arc::clone(self.shard(id)), id.clone());
-        // Whoever leaves last clears the table.
-        Wakeup::new(changes, move || {
+        // Whoever leaves last clears the table; who is last is settled under the lock.
+        Wakeup::new(changes, move |changes| {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            if shard.waiting.get(&id).is_some_and(|sender| sender.receiver_count() <= 1) {
+            drop(changes);
+            if shard.waiting.get(&id).is_some_and(|sender| sender.receiver_count() == 0) {
                 shard.waiting.remove(&id);
             }
         })

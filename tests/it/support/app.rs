@@ -177,7 +177,7 @@ impl Attempt {
 
     /// The session's id, as the link carries it.
     pub(crate) fn id(&self) -> String {
-        self.link[self.link.len() - 26..].to_owned()
+        self.link[self.link.len() - 28..].to_owned()
     }
 }
 
