@@ -1,9 +1,9 @@
 //! One account's supervised connection: built on demand, watched, torn down as a unit and rebuilt with back-off.
-//! What is read from it is in `reader`, what is said in `sending`, what a sign-in asks in `sign_in`; where the session
+//! How it is watched is in `watchdog`, what is read from it in `reader`, what is said in `sending`, what a sign-in asks in `sign_in`; where the session
 //! is kept is `custody`'s and `bots`' business.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use grammers_session::Session as _;
@@ -58,8 +58,8 @@ pub(super) struct Shared {
     pub(super) events: EventSink,
     /// Held while a batch of events is being taken.
     pub(super) turn: Arc<Mutex<()>>,
-    /// Whether the reader waits for a batch to be taken.
-    pub(super) offering: AtomicBool,
+    /// How many readers wait, see `watchdog`.
+    pub(super) waiting: AtomicUsize,
     pub(super) people: std::sync::Mutex<People>,
 }
 
@@ -95,7 +95,7 @@ impl Account {
             closed: CancellationToken::new(),
             events,
             turn: Arc::default(),
-            offering: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             people: std::sync::Mutex::default(),
         }))
     }
@@ -291,27 +291,6 @@ impl Account {
         }
         self.0.session.set_user(user);
         None
-    }
-
-    /// Asks for a sign of life now and then. Any answer is one, a flood too; silence is not, nor is a reader that has
-    /// stopped: grammers waits for a lost difference for ever.
-    async fn watch(&self) -> TelegramError {
-        let mut behind = false;
-        loop {
-            network_sleep(self.0.settings.watchdog_interval).await;
-            match self.invoke(&tl::functions::updates::GetState {}).await {
-                Ok(tl::enums::updates::State::State(state)) => {
-                    let waits = self.0.offering.load(Ordering::SeqCst);
-                    let now = state.pts > self.0.session.updates().pts && !waits;
-                    let was_behind = std::mem::replace(&mut behind, now);
-                    if was_behind && behind {
-                        return TelegramError::Unreachable("updates have stopped coming".to_owned());
-                    }
-                }
-                Err(error @ (TelegramError::Unreachable(_) | TelegramError::SignedOut(_))) => return error,
-                Err(error) => tracing::warn!(%error, "the watchdog's call was refused"),
-            }
-        }
     }
 
     fn end(&self, name: &str) {

@@ -22,6 +22,7 @@ mod sending;
 mod session;
 mod sign_in;
 mod update;
+mod watchdog;
 
 use std::time::Duration;
 

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use grammers_mtsender::{UpdatesConfiguration, UpdatesReceiver};
@@ -16,27 +15,12 @@ use super::conversation::Peer;
 use super::errors::TelegramError;
 use super::errors::from_invocation;
 use super::update;
+use super::watchdog::Waiting;
 use crate::domain::account::AccountUser;
 use crate::lifecycle::network_sleep;
 
 /// Longest pause before a batch that was not taken is offered again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// Tells the watchdog that the reader is not dead but waits for a batch to be taken.
-struct Offering<'a>(&'a AtomicBool);
-
-impl<'a> Offering<'a> {
-    fn new(offering: &'a AtomicBool) -> Self {
-        offering.store(true, Ordering::SeqCst);
-        Self(offering)
-    }
-}
-
-impl Drop for Offering<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
-    }
-}
 
 impl Account {
     /// Reads until the connection fails, and says why. `renamed`: who Telegram says is signed in, where that is not
@@ -69,10 +53,16 @@ impl Account {
                     let TelegramError::FloodWait(wait) = error else {
                         return error;
                     };
-                    network_sleep(wait).await;
+                    self.wait_out(wait).await;
                 }
             }
         }
+    }
+
+    /// Waits without being taken for dead.
+    async fn wait_out(&self, wait: Duration) {
+        let _waiting = Waiting::new(&self.0.waiting);
+        network_sleep(wait).await;
     }
 
     /// Takes in one batch; returns when its events are taken.
@@ -122,7 +112,7 @@ impl Account {
 
     /// Hands a batch over until it is taken.
     async fn offer(&self, events: Vec<AccountEvent>) {
-        let _offering = Offering::new(&self.0.offering);
+        let _waiting = Waiting::new(&self.0.waiting);
         let (mut pause, _) = self.settings().back_off;
         loop {
             // Batches do not overlap, not even with one that was under way when its connection failed.
