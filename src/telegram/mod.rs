@@ -14,6 +14,7 @@ mod errors;
 mod gateway;
 mod key_exchange;
 mod network;
+mod offering;
 mod people;
 mod proxy;
 mod reachability;

@@ -1,7 +1,7 @@
 //! Reading an account's updates: batch by batch to whoever takes them durably, and only then onwards. A crash, a cut or
-//! a failing store repeats a batch and never loses one. What an update means is `update`'s business.
+//! a failing store repeats a batch and never loses one. How it is handed over is `offering`'s business, what an update
+//! means `update`'s.
 
-use std::sync::Arc;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -18,9 +18,6 @@ use super::update;
 use super::watchdog::Waiting;
 use crate::domain::account::AccountUser;
 use crate::lifecycle::network_sleep;
-
-/// Longest pause before a batch that was not taken is offered again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl Account {
     /// Reads until the connection fails, and says why. `renamed`: who Telegram says is signed in, where that is not
@@ -108,35 +105,6 @@ impl Account {
             self.live_session().set_user(AccountUser { username, ..me });
         }
         Ok(())
-    }
-
-    /// Hands a batch over until it is taken.
-    async fn offer(&self, events: Vec<AccountEvent>) {
-        let _waiting = Waiting::new(&self.0.waiting);
-        let (mut pause, _) = self.settings().back_off;
-        loop {
-            // Batches do not overlap, not even with one that was under way when its connection failed.
-            let turn = Arc::clone(&self.0.turn).lock_owned().await;
-            let (account, batch) = (self.clone(), events.clone());
-            // In a task of its own: the reader can be cut off at any time, the sink is not.
-            let taken = self.0.tasks.spawn("events", async move {
-                let _turn = turn;
-                let sink = Arc::clone(&account.0.events);
-                sink(account, batch).await
-            });
-            let (taken, count) = (taken.await.unwrap_or(false), events.len());
-            if taken {
-                tracing::debug!(account = self.id(), events = count, "events taken");
-                return;
-            }
-            tracing::warn!(
-                events = count,
-                retry_in_ms = pause.as_millis(),
-                "events were not taken; they are offered again"
-            );
-            network_sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
     }
 
     fn meet(&self, users: Vec<tl::enums::User>) {

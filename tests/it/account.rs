@@ -15,7 +15,7 @@ use telegram_connector::domain::login::{LoginCode, PendingSignIn, Phone, SignInS
 use telegram_connector::domain::seal::Sealer;
 use telegram_connector::lifecycle::{Tasks, os_seed};
 use telegram_connector::telegram::{
-    AccountState, CodeRequest, EventSink, Gateway, Submission, TelegramError,
+    AccountEvent, AccountState, CodeRequest, EventSink, Gateway, Submission, TelegramError,
 };
 use telegram_connector::vault::Vault;
 
@@ -380,14 +380,44 @@ async fn a_flood_on_the_difference_is_waited_out_by_the_connection_that_met_it()
     let built = world.calls("help.getConfig").await;
     let asked = world.calls("updates.getDifference").await;
     // A push is lost, and the difference that should fill the gap has to wait for much longer than the watchdog would.
-    world
-        .fault(json!({ "method": "updates.getDifference", "error": "FLOOD_WAIT_2", "times": 1 }))
-        .await;
+    world.fault(json!({ "method": "updates.getDifference", "error": "FLOOD_WAIT_2", "times": 1 })).await;
     world.fault(json!({ "drop_pushes": 1 })).await;
     send_messages(&world, 2).await;
     host.sees(2).await;
     assert_eq!(world.calls("help.getConfig").await, built, "the same connection");
     assert_eq!(world.calls("updates.getDifference").await, asked + 2, "once refused, once answered");
+    host.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_makes_its_taker_panic_holds_up_no_other() {
+    let world = quick_world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::open(&world, folder.path(), None).await;
+    host.sign_in(&world).await;
+    host.close().await;
+    let sent = send_messages(&world, 3).await;
+    let told = Recorder::default();
+    let sink: EventSink = {
+        let (taken, bad) = (told.sink(), sent[1].clone());
+        Arc::new(move |account, events| {
+            let text =
+                |event: &AccountEvent| matches!(event, AccountEvent::Message { text, .. } if *text == bad);
+            let is_bad = events.iter().any(text);
+            let taken = taken(account, events);
+            Box::pin(async move {
+                assert!(!is_bad, "as planned");
+                taken.await
+            })
+        })
+    };
+    let host = Host::with_sink(&world, folder.path(), None, sink, told).await;
+    host.sees(2).await;
+    assert_eq!(host.told.texts(), [sent[0].as_str(), sent[2].as_str()]);
+    let after = send_messages(&world, 1).await;
+    host.sees(3).await;
+    assert_eq!(host.told.texts()[2], after[0]);
     host.close().await;
     world.end().await;
 }
