@@ -14,10 +14,14 @@ use super::conversation::AccountEvent;
 use super::conversation::Peer;
 use super::errors::TelegramError;
 use super::errors::from_invocation;
+use super::offering::LONGEST_PAUSE;
 use super::update;
 use super::watchdog::Waiting;
 use crate::domain::account::AccountUser;
 use crate::lifecycle::network_sleep;
+
+/// How often it is asked who has written, before their message is taken without that.
+const MOST_QUESTIONS: u32 = 6;
 
 impl Account {
     /// Reads until the connection fails, and says why. `renamed`: who Telegram says is signed in, where that is not
@@ -75,9 +79,7 @@ impl Account {
             username = myself.username;
         }
         self.meet(users);
-        if updates.iter().filter_map(update::author).any(|author| self.is_stranger(author)) {
-            self.learn_who_writes().await?;
-        }
+        self.learn_who_writes(&updates).await?;
         let known = |id| self.peer(id);
         let mut events: Vec<AccountEvent> =
             updates.into_iter().filter_map(|update| update::event(update, me.id, known)).collect();
@@ -135,8 +137,39 @@ impl Account {
     }
 
     /// A short update (TL `updateShortMessage`) does not say who its author is, beyond an id: the difference from where
-    /// we are brings the same message with its author.
-    async fn learn_who_writes(&self) -> Result<(), TelegramError> {
+    /// we are brings the same message with its author. Asks until the author can be answered, but not for ever.
+    async fn learn_who_writes(&self, updates: &[tl::enums::Update]) -> Result<(), TelegramError> {
+        let (mut pause, _) = self.settings().back_off;
+        for asked in 0.. {
+            if !updates.iter().filter_map(update::author).any(|author| self.is_stranger(author)) {
+                return Ok(());
+            }
+            if asked == MOST_QUESTIONS {
+                break;
+            }
+            if asked > 0 {
+                self.wait_out(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            match self.ask_who_writes().await {
+                // A bot needs no more than the id to answer.
+                Ok(()) if self.live_session().is_bot() => return Ok(()),
+                Ok(()) => {}
+                Err(error @ (TelegramError::Unreachable(_) | TelegramError::SignedOut(_))) => {
+                    return Err(error);
+                }
+                Err(TelegramError::FloodWait(wait)) => {
+                    tracing::warn!(wait_s = wait.as_secs(), "who has written is asked after the flood");
+                    self.wait_out(wait).await;
+                }
+                Err(error) => tracing::warn!(%error, "the author of a message is not known yet"),
+            }
+        }
+        tracing::error!(account = self.id(), "the author of a message stays unknown and may not be answered");
+        Ok(())
+    }
+
+    async fn ask_who_writes(&self) -> Result<(), TelegramError> {
         let position = self.live_session().updates();
         let request = tl::functions::updates::GetDifference {
             pts: position.pts,
@@ -146,12 +179,10 @@ impl Account {
             qts: position.qts,
             qts_limit: None,
         };
-        match self.invoke(&request).await {
-            Ok(tl::enums::updates::Difference::Difference(difference)) => self.meet(difference.users),
-            Ok(tl::enums::updates::Difference::Slice(difference)) => self.meet(difference.users),
-            Ok(tl::enums::updates::Difference::Empty(_) | tl::enums::updates::Difference::TooLong(_)) => {}
-            Err(error @ (TelegramError::Unreachable(_) | TelegramError::SignedOut(_))) => return Err(error),
-            Err(error) => tracing::warn!(%error, "the author of a message stays unknown"),
+        match self.invoke(&request).await? {
+            tl::enums::updates::Difference::Difference(difference) => self.meet(difference.users),
+            tl::enums::updates::Difference::Slice(difference) => self.meet(difference.users),
+            tl::enums::updates::Difference::Empty(_) | tl::enums::updates::Difference::TooLong(_) => {}
         }
         Ok(())
     }
@@ -223,9 +254,13 @@ mod tests {
             };
             sandbox.add_person(person("+15550100001", "Alice")).unwrap();
             let bob = sandbox.add_person(person("+15550100002", "Bob")).unwrap().id;
+            let carol = sandbox.add_person(person("+15550100003", "Carol")).unwrap().id;
             let joined = sandbox.network();
             let network = Network::other(joined.dcs.into_iter().collect(), &joined.rsa_public_key).unwrap();
-            let settings = Settings::new(1, Secret::new("hash".to_owned()), network);
+            let settings = Settings {
+                back_off: (Duration::from_millis(1), Duration::from_millis(8)),
+                ..Settings::new(1, Secret::new("hash".to_owned()), network)
+            };
             let taken = Arc::new(std::sync::Mutex::new(Vec::new()));
             let sink: crate::telegram::EventSink = {
                 let taken = Arc::clone(&taken);
@@ -242,6 +277,20 @@ mod tests {
             let sent = json!({ "to": "+15550100001", "text": "hello" });
             post(&sandbox, "/api/accounts/+15550100002/send", sent).await;
             alice.take_in(vec![short(bob, "hello")], Vec::new()).await.unwrap();
+            // What stands in the way is waited out.
+            for error in ["FLOOD_WAIT_1", "SOMETHING"] {
+                let fault = json!({ "method": "updates.getDifference", "error": error, "times": 1 });
+                post(&sandbox, "/api/faults", fault).await;
+            }
+            let sent = json!({ "to": "+15550100001", "text": "hi" });
+            post(&sandbox, "/api/accounts/+15550100003/send", sent).await;
+            alice.take_in(vec![short(carol, "hi")], Vec::new()).await.unwrap();
+            let AccountEvent::Message { from, .. } = taken.lock().unwrap().remove(1) else { panic!() };
+            assert_eq!((from.name.as_str(), from.access_hash != 0), ("Carol", true));
+            // Nobody knows this one: after some questions the message is taken as it is.
+            alice.take_in(vec![short(carol + 1_000_000, "who?")], Vec::new()).await.unwrap();
+            let AccountEvent::Message { from, .. } = taken.lock().unwrap().remove(1) else { panic!() };
+            assert_eq!((from.name.as_str(), from.access_hash), ("", 0));
             // Once known, nobody is asked for again, and the last one can be written to.
             alice.close().await;
             alice.take_in(vec![short(bob, "hello again")], Vec::new()).await.unwrap();
@@ -254,7 +303,7 @@ mod tests {
             }
             assert!(alice.live_session().access_hash(bob).is_some(), "it is remembered");
             // Without anybody to ask, a stranger's message is not taken in: it will come again.
-            assert!(alice.take_in(vec![short(bob + 1, "hello")], Vec::new()).await.is_err());
+            assert!(alice.take_in(vec![short(carol + 2_000_000, "hello")], Vec::new()).await.is_err());
             assert_eq!(taken.lock().unwrap().len(), 2);
             assert!(tasks.finish(Duration::from_secs(5)).await);
         }
