@@ -253,7 +253,9 @@ impl Bot {
     fn go_on(&self, account: &Account, ended: &TelegramSession) {
         let live = account.live_session();
         if ended.updates.pts > 0 && self.is_ours(ended) {
-            live.set_updates(UpdatePosition { seq: live.updates().seq, ..ended.updates });
+            // The rest belongs to the session.
+            let UpdatePosition { pts, date, .. } = ended.updates;
+            live.set_updates(UpdatePosition { pts, date, ..live.updates() });
         }
         if let (Some(known), Some(user)) = (&ended.user, account.user()) {
             live.set_user(AccountUser { username: known.username.clone(), ..user });

@@ -5,23 +5,28 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use grammers_mtsender::{UpdatesConfiguration, UpdatesReceiver};
+use grammers_mtsender::{InvocationError, UpdatesConfiguration, UpdatesReceiver};
 use grammers_tl_types as tl;
 
 use super::account::Account;
 use super::connection::UpdatesEnd;
 use super::conversation::AccountEvent;
 use super::conversation::Peer;
+use super::errors::PositionRefused;
 use super::errors::TelegramError;
 use super::errors::from_invocation;
+use super::errors::position_refused;
 use super::offering::LONGEST_PAUSE;
 use super::update;
 use super::watchdog::Waiting;
 use crate::domain::account::AccountUser;
+use crate::domain::account::UpdatePosition;
 use crate::lifecycle::network_sleep;
 
 /// How often it is asked who has written, before their message is taken without that.
 const MOST_QUESTIONS: u32 = 6;
+/// How often Telegram may say that it cannot tell yet what has happened.
+const MOST_OUTDATED: u32 = 60;
 
 impl Account {
     /// Reads until the connection fails, and says why. `renamed`: who Telegram says is signed in, where that is not
@@ -37,9 +42,11 @@ impl Account {
             Ok(receiver) => receiver,
             Err(error) => return TelegramError::Unexpected(error.to_string()),
         };
+        let mut outdated = 0;
         loop {
             match receiver.next().await {
                 Ok((updates, users, _chats)) => {
+                    outdated = 0;
                     let updates = updates.into_iter().map(|(update, _)| update).collect();
                     if let Err(error) = self.take_in(updates, users).await {
                         return error;
@@ -49,15 +56,32 @@ impl Account {
                         return TelegramError::Unexpected(error.to_string());
                     }
                 }
-                Err(error) => {
-                    let error = from_invocation(error, true);
-                    let TelegramError::FloodWait(wait) = error else {
-                        return error;
-                    };
-                    self.wait_out(wait).await;
-                }
+                Err(error) => match position_refused(&error) {
+                    Some(PositionRefused::NotYet) if outdated < MOST_OUTDATED => {
+                        outdated += 1;
+                        tracing::warn!(%error, "Telegram cannot tell yet what has happened");
+                        self.wait_out((self.settings().back_off.0 * outdated).min(LONGEST_PAUSE)).await;
+                    }
+                    Some(_) => return self.give_up_position(&error),
+                    None => match from_invocation(error, true) {
+                        TelegramError::FloodWait(wait) => self.wait_out(wait).await,
+                        error => return error,
+                    },
+                },
             }
         }
+    }
+
+    /// Forgets where the updates were, so that the next connection begins where Telegram is now (`updates.getState`).
+    /// With a position that Telegram refuses nothing would ever come again.
+    fn give_up_position(&self, error: &InvocationError) -> TelegramError {
+        let lost = self.live_session().updates();
+        tracing::error!(
+            account = self.id(), %error, pts = lost.pts, date = lost.date,
+            "Telegram refuses the update position; what has been written since then is not read"
+        );
+        self.live_session().set_updates(UpdatePosition::default());
+        TelegramError::Unreachable("the update position was refused".to_owned())
     }
 
     /// Waits without being taken for dead.
@@ -204,6 +228,8 @@ fn writer(event: &AccountEvent) -> Option<(i64, i64)> {
 mod tests {
     #[cfg(feature = "sandbox")]
     mod with_a_sandbox {
+        use std::sync::Arc;
+
         use futures_util::FutureExt as _;
         use serde_json::json;
         use tl::{Deserializable as _, Serializable as _};
