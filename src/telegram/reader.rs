@@ -47,6 +47,7 @@ impl Account {
             match receiver.next().await {
                 Ok((updates, users, _chats)) => {
                     outdated = 0;
+                    let (before, empty) = (self.live_session().updates().pts, updates.is_empty());
                     let updates = updates.into_iter().map(|(update, _)| update).collect();
                     if let Err(error) = self.take_in(updates, users).await {
                         return error;
@@ -54,6 +55,15 @@ impl Account {
                     // Only now, and for the whole batch: each of its updates carries the position of the last.
                     if let Err(error) = receiver.sync_update_state().await {
                         return TelegramError::Unexpected(error.to_string());
+                    }
+                    let skipped = skipped(before, self.live_session().updates().pts);
+                    if empty && skipped > 0 {
+                        metrics::counter!("connector_updates_skipped_total").increment(skipped);
+                        tracing::warn!(
+                            account = self.id(),
+                            skipped,
+                            "Telegram has too much to tell, and left it out"
+                        );
                     }
                 }
                 Err(error) => match position_refused(&error) {
@@ -212,6 +222,12 @@ impl Account {
     }
 }
 
+/// How far the position has moved. A batch without updates does not move it, but for `updates.differenceTooLong`.
+fn skipped(before: i32, now: i32) -> u64 {
+    // The first position is not a move.
+    if before == 0 { 0 } else { u64::try_from(i64::from(now) - i64::from(before)).unwrap_or(0) }
+}
+
 fn is_min(user: &tl::enums::User) -> bool {
     matches!(user, tl::enums::User::User(user) if user.min)
 }
@@ -226,6 +242,13 @@ fn writer(event: &AccountEvent) -> Option<(i64, i64)> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn only_a_move_onwards_from_a_known_position_skips_anything() {
+        use super::skipped;
+        assert_eq!([skipped(0, 9), skipped(9, 9), skipped(9, 7), skipped(7, 9)], [0, 0, 0, 2]);
+        assert_eq!(skipped(i32::MIN, i32::MAX), u64::from(u32::MAX));
+    }
+
     #[cfg(feature = "sandbox")]
     mod with_a_sandbox {
         use std::sync::Arc;
