@@ -164,7 +164,12 @@ impl Account {
         let connection = tokio::time::timeout(limit, self.connection())
             .await
             .map_err(|_| TelegramError::Unreachable("no connection within the time limit".to_owned()))??;
-        let mut answer = connection.invoke(request, limit.saturating_sub(begun.elapsed())).await;
+        // A call that is late ends the connection for everybody, which must not be for want of time.
+        let left = limit.saturating_sub(begun.elapsed());
+        if left < enough_time(limit) {
+            return Err(TelegramError::Unreachable("the time limit went by in connecting".to_owned()));
+        }
+        let mut answer = connection.invoke(request, left).await;
         let signed_in = self.0.session.has_user();
         match &answer {
             // Before sign-in these are ordinary answers; afterwards they are the end.
@@ -317,7 +322,7 @@ impl Account {
     /// The current connection, built anew when there is none; on another network with a key for the home data centre.
     async fn alive<'a>(&self, current: &'a mut Option<Current>) -> Result<&'a mut Current, TelegramError> {
         if self.0.closed.is_cancelled() {
-            return Err(TelegramError::Unreachable("the account is closed".to_owned()));
+            return Err(closed());
         }
         self.ensure_key().await?;
         let dead = current.as_ref().is_none_or(|current| current.connection.has_ended());
@@ -326,7 +331,10 @@ impl Account {
         }
         let proxy_url = match &self.0.settings.proxy {
             Some(proxy) if current.is_none() => {
-                let resolved = proxy.resolved_url().await;
+                let resolved = tokio::select! {
+                    resolved = proxy.resolved_url() => resolved,
+                    () = self.0.closed.cancelled() => return Err(closed()),
+                };
                 Some(resolved.map_err(|error| TelegramError::Unreachable(format!("the proxy: {error}")))?)
             }
             Some(_) | None => None,
@@ -354,7 +362,7 @@ impl Account {
         let limited = tokio::time::timeout(self.0.settings.call_limit, negotiation);
         let key = tokio::select! {
             key = limited => key.map_err(|_| TelegramError::Unreachable("no key within the time limit".to_owned()))?,
-            () = self.0.closed.cancelled() => return Err(TelegramError::Unreachable("the account is closed".to_owned())),
+            () = self.0.closed.cancelled() => return Err(closed()),
         };
         let key = key.map_err(|error| TelegramError::Unreachable(error.to_string()))?;
         session.set_key(dc, key).map_err(|error| TelegramError::Unexpected(error.to_string()))
@@ -368,4 +376,13 @@ impl Account {
             *current = None;
         }
     }
+}
+
+fn closed() -> TelegramError {
+    TelegramError::Unreachable("the account is closed".to_owned())
+}
+
+/// The least that a call is begun with.
+fn enough_time(limit: Duration) -> Duration {
+    (limit / 10).min(Duration::from_secs(1))
 }
