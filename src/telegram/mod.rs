@@ -13,6 +13,7 @@ mod custody;
 mod errors;
 mod gateway;
 mod key_exchange;
+mod means;
 mod network;
 mod offering;
 mod people;
