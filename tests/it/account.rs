@@ -373,14 +373,16 @@ async fn a_flood_on_the_watchdogs_call_leaves_a_healthy_connection_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_on_the_difference_is_waited_out_by_the_connection_that_met_it() {
-    let world = quick_world().await;
+    // Not so quick that the half second for which grammers waits for a missing push looks dead.
+    let options = Options { watchdog_interval: Duration::from_secs(1), ..Options::default() };
+    let world = World::without_service(options).await;
     let folder = tempfile::tempdir().unwrap();
     let host = Host::open(&world, folder.path(), None).await;
     host.sign_in(&world).await;
     let built = world.calls("help.getConfig").await;
     let asked = world.calls("updates.getDifference").await;
     // A push is lost, and the difference that should fill the gap has to wait for much longer than the watchdog would.
-    world.fault(json!({ "method": "updates.getDifference", "error": "FLOOD_WAIT_2", "times": 1 })).await;
+    world.fault(json!({ "method": "updates.getDifference", "error": "FLOOD_WAIT_4", "times": 1 })).await;
     world.fault(json!({ "drop_pushes": 1 })).await;
     send_messages(&world, 2).await;
     host.sees(2).await;
