@@ -54,6 +54,8 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// How long stopping takes at most, and the last attempt to save the session in it.
 const STOP: Duration = Duration::from_millis(4_500);
 const STOP_SAVE: Duration = Duration::from_secs(3);
+/// What is kept of it for noting an unsaved session.
+const STOP_SETTLE: Duration = Duration::from_millis(500);
 
 /// What a service is made from; all of it valid.
 #[derive(Clone, Debug)]
@@ -250,11 +252,14 @@ impl App {
         self.tasks.stop();
         // What is under way may still want the connection, so it goes first.
         let drained = tokio::time::timeout(DRAIN, self.sign_in.drained()).await;
-        let left = STOP_SAVE.min(STOP.saturating_sub(begun.elapsed()));
+        let left = STOP_SAVE.min(STOP.saturating_sub(STOP_SETTLE + begun.elapsed()));
         let closing = async { tokio::join!(self.gateway.close(), self.bots.close()) };
         let saved = tokio::time::timeout(left, closing).await;
-        if let Err(error) = self.sign_in.settle_custody().await {
-            tracing::error!(%error, "the store does not keep the unsaved session");
+        let left = STOP.saturating_sub(begun.elapsed());
+        match tokio::time::timeout(left, self.sign_in.settle_custody()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the store does not keep the unsaved session"),
+            Err(_) => tracing::error!("the store has not said in time whether it keeps an unsaved session"),
         }
         self.outbox.end();
         let ended = self.tasks.finish(STOP.saturating_sub(begun.elapsed())).await;

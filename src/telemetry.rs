@@ -93,6 +93,7 @@ fn describe() {
     describe_counter!("connector_telegram_calls_total", "Calls to Telegram, by method and outcome");
     describe_histogram!("connector_telegram_call_seconds", "Time Telegram took to answer a call");
     describe_counter!("connector_flood_waits_total", "Calls that Telegram answered with a flood wait");
+    describe_counter!("connector_updates_skipped_total", "Updates that Telegram left out as too many");
     describe_histogram!("connector_store_seconds", "Time of a durable write to the store");
     describe_histogram!("connector_session_store_seconds", "Time of a step in the session store, by step");
     describe_gauge!("connector_store_up", "1 while the store can be written");

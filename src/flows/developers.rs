@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::accounts::Accounts;
 use crate::domain::account::Mode;
+use crate::domain::bot_token::bot_id;
 use crate::domain::clock::Clock;
 use crate::domain::clock::Timestamp;
 use crate::domain::developer::AccessToken;
@@ -231,8 +232,11 @@ impl Developers {
             None => SigningSecret::new(self.mode, &self.ids),
         };
         let mut settings = new.settings;
+        let mut started = None;
         if let Some(token) = new.bot_token {
-            let user = self.accounts.bots().verify(token.clone()).await.map_err(|error| {
+            let bots = self.accounts.bots();
+            started = bot_id(&token).ok().filter(|id| bots.condition(*id) == "none");
+            let user = bots.verify(token.clone()).await.map_err(|error| {
                 if let TelegramError::FloodWait(wait) = error {
                     return DeveloperError::FloodWait(wait);
                 }
@@ -245,8 +249,22 @@ impl Developers {
         }
         let (id, created_at) = (ProjectId::new(&self.ids), self.clock.now());
         let project = Project { id, owner, secret, settings, created_at };
-        self.store.insert_project(&project).await?;
+        if let Err(error) = self.store.insert_project(&project).await {
+            if let Some(bot) = started {
+                self.stop_bot_of_nobody(bot).await;
+            }
+            return Err(error.into());
+        }
         Ok(project)
+    }
+
+    /// Stops a bot that was started for a project which there is not.
+    async fn stop_bot_of_nobody(&self, bot: i64) {
+        let wants = |project: &Arc<Project>| project.settings.bot.as_ref().is_some_and(|own| own.id == bot);
+        let wanted = self.store.projects().await.is_ok_and(|all| all.iter().any(wants));
+        if !wanted {
+            self.accounts.bots().stop(bot).await;
+        }
     }
 }
 

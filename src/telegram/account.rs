@@ -1,9 +1,9 @@
 //! One account's supervised connection: built on demand, watched, torn down as a unit and rebuilt with back-off.
-//! What is read from it is in `reader`, what is said in `sending`, what a sign-in asks in `sign_in`; where the session
+//! How it is watched is in `watchdog`, what is read from it in `reader`, what is said in `sending`, what a sign-in asks in `sign_in`; where the session
 //! is kept is `custody`'s and `bots`' business.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use grammers_session::Session as _;
@@ -58,8 +58,8 @@ pub(super) struct Shared {
     pub(super) events: EventSink,
     /// Held while a batch of events is being taken.
     pub(super) turn: Arc<Mutex<()>>,
-    /// Whether the reader waits for a batch to be taken.
-    pub(super) offering: AtomicBool,
+    /// How many readers wait, see `watchdog`.
+    pub(super) waiting: AtomicUsize,
     pub(super) people: std::sync::Mutex<People>,
 }
 
@@ -95,7 +95,7 @@ impl Account {
             closed: CancellationToken::new(),
             events,
             turn: Arc::default(),
-            offering: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             people: std::sync::Mutex::default(),
         }))
     }
@@ -164,7 +164,12 @@ impl Account {
         let connection = tokio::time::timeout(limit, self.connection())
             .await
             .map_err(|_| TelegramError::Unreachable("no connection within the time limit".to_owned()))??;
-        let mut answer = connection.invoke(request, limit.saturating_sub(begun.elapsed())).await;
+        // A call that is late ends the connection for everybody, which must not be for want of time.
+        let left = limit.saturating_sub(begun.elapsed());
+        if left < enough_time(limit) {
+            return Err(TelegramError::Unreachable("the time limit went by in connecting".to_owned()));
+        }
+        let mut answer = connection.invoke(request, left).await;
         let signed_in = self.0.session.has_user();
         match &answer {
             // Before sign-in these are ordinary answers; afterwards they are the end.
@@ -293,27 +298,6 @@ impl Account {
         None
     }
 
-    /// Asks for a sign of life now and then. Any answer is one, a flood too; silence is not, nor is a reader that has
-    /// stopped: grammers waits for a lost difference for ever.
-    async fn watch(&self) -> TelegramError {
-        let mut behind = false;
-        loop {
-            network_sleep(self.0.settings.watchdog_interval).await;
-            match self.invoke(&tl::functions::updates::GetState {}).await {
-                Ok(tl::enums::updates::State::State(state)) => {
-                    let waits = self.0.offering.load(Ordering::SeqCst);
-                    let now = state.pts > self.0.session.updates().pts && !waits;
-                    let was_behind = std::mem::replace(&mut behind, now);
-                    if was_behind && behind {
-                        return TelegramError::Unreachable("updates have stopped coming".to_owned());
-                    }
-                }
-                Err(error @ (TelegramError::Unreachable(_) | TelegramError::SignedOut(_))) => return error,
-                Err(error) => tracing::warn!(%error, "the watchdog's call was refused"),
-            }
-        }
-    }
-
     fn end(&self, name: &str) {
         tracing::warn!(reason = name, "Telegram has ended the session");
         self.0.status.send_replace(Status::SignedOut(name.to_owned()));
@@ -338,7 +322,7 @@ impl Account {
     /// The current connection, built anew when there is none; on another network with a key for the home data centre.
     async fn alive<'a>(&self, current: &'a mut Option<Current>) -> Result<&'a mut Current, TelegramError> {
         if self.0.closed.is_cancelled() {
-            return Err(TelegramError::Unreachable("the account is closed".to_owned()));
+            return Err(closed());
         }
         self.ensure_key().await?;
         let dead = current.as_ref().is_none_or(|current| current.connection.has_ended());
@@ -347,7 +331,10 @@ impl Account {
         }
         let proxy_url = match &self.0.settings.proxy {
             Some(proxy) if current.is_none() => {
-                let resolved = proxy.resolved_url().await;
+                let resolved = tokio::select! {
+                    resolved = proxy.resolved_url() => resolved,
+                    () = self.0.closed.cancelled() => return Err(closed()),
+                };
                 Some(resolved.map_err(|error| TelegramError::Unreachable(format!("the proxy: {error}")))?)
             }
             Some(_) | None => None,
@@ -375,7 +362,7 @@ impl Account {
         let limited = tokio::time::timeout(self.0.settings.call_limit, negotiation);
         let key = tokio::select! {
             key = limited => key.map_err(|_| TelegramError::Unreachable("no key within the time limit".to_owned()))?,
-            () = self.0.closed.cancelled() => return Err(TelegramError::Unreachable("the account is closed".to_owned())),
+            () = self.0.closed.cancelled() => return Err(closed()),
         };
         let key = key.map_err(|error| TelegramError::Unreachable(error.to_string()))?;
         session.set_key(dc, key).map_err(|error| TelegramError::Unexpected(error.to_string()))
@@ -389,4 +376,13 @@ impl Account {
             *current = None;
         }
     }
+}
+
+fn closed() -> TelegramError {
+    TelegramError::Unreachable("the account is closed".to_owned())
+}
+
+/// The least that a call is begun with.
+fn enough_time(limit: Duration) -> Duration {
+    (limit / 10).min(Duration::from_secs(1))
 }

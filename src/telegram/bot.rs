@@ -8,52 +8,30 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Settings;
 use super::account::Account;
 use super::account::Status;
-use super::conversation::EventSink;
 use super::custody::change_worth_saving;
 use super::errors::TelegramError;
+use super::means::Means;
 use super::session::Changes;
 use super::sign_in;
 use crate::domain::account::AccountUser;
 use crate::domain::account::TelegramSession;
 use crate::domain::account::UpdatePosition;
-use crate::domain::ids::Ids;
 use crate::domain::ids::Secret;
-use crate::lifecycle::Tasks;
 use crate::lifecycle::network_sleep;
 use crate::vault::Vault;
 
 /// How often a token that Telegram has refused is tried again.
 const RARELY: Duration = Duration::from_secs(3_600);
-
-/// What every bot is made with.
-#[derive(Clone)]
-pub(super) struct Means {
-    pub(super) settings: Settings,
-    pub(super) vault: Vault,
-    pub(super) ids: Ids,
-    pub(super) tasks: Tasks,
-    pub(super) events: EventSink,
-}
-
-impl Means {
-    /// An account that has never met Telegram.
-    pub(super) fn fresh_account(&self) -> Account {
-        self.account(TelegramSession::default())
-    }
-
-    fn account(&self, session: TelegramSession) -> Account {
-        let Self { settings, ids, tasks, events, .. } = self;
-        Account::new(session, settings.clone(), ids.clone(), tasks.clone(), events.clone())
-    }
-}
+/// Tokens kept of one bot.
+const MOST_TOKENS: usize = 8;
 
 /// One bot.
 pub(super) struct Bot {
     id: i64,
-    token: watch::Sender<Secret<String>>,
+    /// What it may sign in with, in the order in which it is tried: what Telegram has accepted comes first.
+    tokens: watch::Sender<Vec<Secret<String>>>,
     state: Mutex<State>,
     means: Means,
     /// Where its session is kept.
@@ -93,7 +71,7 @@ impl Bot {
         };
         Self {
             id,
-            token: watch::Sender::new(token),
+            tokens: watch::Sender::new(vec![token]),
             state: Mutex::new(state),
             means: means.clone(),
             vault: means.vault.beside(&format!("bot-{id}.session")),
@@ -102,12 +80,15 @@ impl Bot {
         }
     }
 
-    /// A token for the next sign-in.
+    /// Another token to sign in with, should those before it be refused.
     pub(super) fn give(&self, token: Secret<String>) {
-        self.token.send_if_modified(|known| {
-            let other = !is_same(known, &token);
+        self.tokens.send_if_modified(|known| {
+            let other = !known.iter().any(|known| is_same(known, &token));
             if other {
-                *known = token;
+                if known.len() >= MOST_TOKENS {
+                    known.remove(1); // the first may be the one that is accepted
+                }
+                known.push(token);
             }
             other
         });
@@ -116,7 +97,11 @@ impl Bot {
     /// Notes that Telegram has accepted this token.
     pub(super) fn accept(&self, token: Secret<String>) {
         self.state().accepted = Some(token.clone());
-        self.give(token);
+        self.tokens.send_modify(|known| {
+            known.retain(|known| !is_same(known, &token));
+            known.truncate(MOST_TOKENS - 1);
+            known.insert(0, token);
+        });
     }
 
     /// Who the bot is, if it is signed in and Telegram has accepted this token.
@@ -253,41 +238,56 @@ impl Bot {
     fn go_on(&self, account: &Account, ended: &TelegramSession) {
         let live = account.live_session();
         if ended.updates.pts > 0 && self.is_ours(ended) {
-            live.set_updates(UpdatePosition { seq: live.updates().seq, ..ended.updates });
+            // The rest belongs to the session.
+            let UpdatePosition { pts, date, .. } = ended.updates;
+            live.set_updates(UpdatePosition { pts, date, ..live.updates() });
         }
         if let (Some(known), Some(user)) = (&ended.user, account.user()) {
             live.set_user(AccountUser { username: known.username.clone(), ..user });
         }
     }
 
-    /// Signs in with the token, however often it takes.
+    /// Signs in with one of the tokens, however often it takes.
     async fn sign_in(&self, mut pause: Duration) -> Account {
         let (shortest, longest) = self.means.settings.back_off;
-        let mut tokens = self.token.subscribe();
+        let mut tokens = self.tokens.subscribe();
+        let mut refused: Vec<Secret<String>> = Vec::new();
         network_sleep(pause).await;
         let mut account = self.means.fresh_account();
         loop {
-            let token = tokens.borrow_and_update().clone();
-            let error = match sign_in::import_bot(&account, &token).await {
-                Ok(user) if user.id == self.id => {
-                    tracing::info!(bot = self.id, "the bot has signed in with its token");
-                    self.state().accepted = Some(token);
-                    return account;
+            let known = tokens.borrow_and_update().clone();
+            let next = known.into_iter().find(|token| !refused.iter().any(|refused| is_same(refused, token)));
+            let mut error = TelegramError::TokenInvalid;
+            if let Some(token) = next {
+                error = match sign_in::import_bot(&account, &token).await {
+                    Ok(user) if user.id == self.id => {
+                        tracing::info!(bot = self.id, "the bot has signed in with its token");
+                        self.accept(token);
+                        return account;
+                    }
+                    Ok(_) => TelegramError::TokenInvalid,
+                    Err(error) => error,
+                };
+                if !error.is_unreachable() {
+                    let fresh = self.means.fresh_account();
+                    self.means.discard(std::mem::replace(&mut account, fresh), false);
                 }
-                Ok(_) => TelegramError::TokenInvalid,
-                Err(error) => error,
-            };
+                if error == TelegramError::TokenInvalid {
+                    refused.push(token);
+                    continue;
+                }
+            }
             pause = (pause * 2).clamp(shortest, longest);
             let (phase, wait) = outlook(&error, pause);
             tracing::warn!(bot = self.id, %error, retry_in_ms = wait.as_millis(), "the bot is not signed in");
             self.state().phase = phase;
-            tokio::select! {
-                () = network_sleep(wait) => {}
-                _ = tokens.changed() => {}
+            if matches!(error, TelegramError::FloodWait(_)) {
+                network_sleep(wait).await; // it is for every token
+                continue;
             }
-            if !error.is_unreachable() {
-                account.close().await;
-                account = self.means.fresh_account();
+            tokio::select! {
+                () = network_sleep(wait) => refused.clear(),
+                _ = tokens.changed() => {}
             }
         }
     }
@@ -321,7 +321,16 @@ impl Bot {
                 () = self.stopping.cancelled() => break,
             }
             let now = *changes.borrow_and_update();
-            saved = self.save(account, now).await;
+            let mut saving = std::pin::pin!(self.save(account, now));
+            tokio::select! {
+                done = &mut saving => saved = done,
+                () = self.stopping.cancelled() => {
+                    // The connection does not wait for the store; the last save does, because two must not meet.
+                    account.close().await;
+                    saved = saving.await;
+                    break;
+                }
+            }
             pause = if saved.is_some() { Duration::ZERO } else { (pause * 2).clamp(shortest, longest) };
         }
         account.close().await;

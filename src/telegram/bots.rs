@@ -9,9 +9,9 @@ use futures_util::future::join_all;
 use super::Settings;
 use super::account::Account;
 use super::bot::Bot;
-use super::bot::Means;
 use super::conversation::EventSink;
 use super::errors::TelegramError;
+use super::means::Means;
 use super::sign_in;
 use crate::domain::account::AccountUser;
 use crate::domain::bot_token::BadToken;
@@ -54,7 +54,7 @@ impl Bots {
 
     /// Starts a bot if it is not running, and returns its id: with its stored session, else by signing in with the
     /// token. What fails on the way is tried again; see [`Bots::condition`]. Another token for a bot that is running is
-    /// used for its next sign-in, which is now if Telegram has refused the one before.
+    /// used for its next sign-in if those before are refused, which is now if they have been.
     ///
     /// # Errors
     /// [`BadToken`]: it cannot be a token.
@@ -83,26 +83,29 @@ impl Bots {
         let late = || Err(TelegramError::Unreachable("no answer within the time limit".to_owned()));
         let user = match signed_in.unwrap_or_else(|_| late()) {
             Ok(user) if user.id == id => user,
-            Ok(_) => return Err(TelegramError::TokenInvalid),
+            Ok(_) => {
+                self.0.means.discard(account, false);
+                return Err(TelegramError::TokenInvalid);
+            }
             Err(error) => {
-                account.close().await;
+                self.0.means.discard(account, error.is_unreachable());
                 return Err(error);
             }
         };
         let _placing = self.0.placing.lock().await;
         let Some(bot) = self.bot(id).filter(|bot| bot.account().is_some()) else {
             self.stop(id).await;
-            self.start(&mut self.bots(), id, token, Some(account));
+            let mut bots = self.bots();
+            if bots.closed {
+                self.0.means.discard(account, false);
+                return Err(TelegramError::Unreachable("the service is stopping".to_owned()));
+            }
+            self.start(&mut bots, id, token, Some(account));
             return Ok(user);
         };
         // It goes on with the session it has, and the second one ends here.
         bot.accept(token);
-        self.0.means.tasks.spawn("second session", async move {
-            if let Err(error) = sign_in::log_out(&account).await {
-                tracing::debug!(%error, "a session that nobody uses stays signed in");
-            }
-            account.close().await;
-        });
+        self.0.means.discard(account, false);
         Ok(user)
     }
 

@@ -115,6 +115,24 @@ pub(super) fn from_invocation(error: InvocationError, had_key: bool) -> Telegram
     }
 }
 
+/// Why Telegram does not tell what has happened since our update position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PositionRefused {
+    /// `PERSISTENT_TIMESTAMP_INVALID`, `PERSISTENT_TIMESTAMP_EMPTY`: no question from there will be answered.
+    Never,
+    /// `PERSISTENT_TIMESTAMP_OUTDATED`: Telegram is behind itself, and asks to try again later.
+    NotYet,
+}
+
+/// Whether Telegram has refused our update position.
+pub(super) fn position_refused(error: &InvocationError) -> Option<PositionRefused> {
+    if error.is("PERSISTENT_TIMESTAMP_OUTDATED") {
+        return Some(PositionRefused::NotYet);
+    }
+    let never = ["PERSISTENT_TIMESTAMP_INVALID", "PERSISTENT_TIMESTAMP_EMPTY"];
+    never.iter().any(|name| error.is(name)).then_some(PositionRefused::Never)
+}
+
 /// The table: Telegram's error name to what it means for us.
 pub(super) fn from_rpc(error: &RpcError) -> TelegramError {
     let name = error.name.as_str();

@@ -13,7 +13,9 @@ mod custody;
 mod errors;
 mod gateway;
 mod key_exchange;
+mod means;
 mod network;
+mod offering;
 mod people;
 mod proxy;
 mod reachability;
@@ -22,6 +24,7 @@ mod sending;
 mod session;
 mod sign_in;
 mod update;
+mod watchdog;
 
 use std::time::Duration;
 

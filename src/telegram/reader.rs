@@ -1,42 +1,32 @@
 //! Reading an account's updates: batch by batch to whoever takes them durably, and only then onwards. A crash, a cut or
-//! a failing store repeats a batch and never loses one. What an update means is `update`'s business.
+//! a failing store repeats a batch and never loses one. How it is handed over is `offering`'s business, what an update
+//! means `update`'s.
 
-use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use grammers_mtsender::{UpdatesConfiguration, UpdatesReceiver};
+use grammers_mtsender::{InvocationError, UpdatesConfiguration, UpdatesReceiver};
 use grammers_tl_types as tl;
 
 use super::account::Account;
 use super::connection::UpdatesEnd;
 use super::conversation::AccountEvent;
 use super::conversation::Peer;
+use super::errors::PositionRefused;
 use super::errors::TelegramError;
 use super::errors::from_invocation;
+use super::errors::position_refused;
+use super::offering::LONGEST_PAUSE;
 use super::update;
+use super::watchdog::Waiting;
 use crate::domain::account::AccountUser;
+use crate::domain::account::UpdatePosition;
 use crate::lifecycle::network_sleep;
 
-/// Longest pause before a batch that was not taken is offered again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// Tells the watchdog that the reader is not dead but waits for a batch to be taken.
-struct Offering<'a>(&'a AtomicBool);
-
-impl<'a> Offering<'a> {
-    fn new(offering: &'a AtomicBool) -> Self {
-        offering.store(true, Ordering::SeqCst);
-        Self(offering)
-    }
-}
-
-impl Drop for Offering<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
-    }
-}
+/// How often it is asked who has written, before their message is taken without that.
+const MOST_QUESTIONS: u32 = 6;
+/// How often Telegram may say that it cannot tell yet what has happened.
+const MOST_OUTDATED: u32 = 60;
 
 impl Account {
     /// Reads until the connection fails, and says why. `renamed`: who Telegram says is signed in, where that is not
@@ -52,9 +42,12 @@ impl Account {
             Ok(receiver) => receiver,
             Err(error) => return TelegramError::Unexpected(error.to_string()),
         };
+        let mut outdated = 0;
         loop {
             match receiver.next().await {
                 Ok((updates, users, _chats)) => {
+                    outdated = 0;
+                    let (before, empty) = (self.live_session().updates().pts, updates.is_empty());
                     let updates = updates.into_iter().map(|(update, _)| update).collect();
                     if let Err(error) = self.take_in(updates, users).await {
                         return error;
@@ -63,16 +56,48 @@ impl Account {
                     if let Err(error) = receiver.sync_update_state().await {
                         return TelegramError::Unexpected(error.to_string());
                     }
+                    let skipped = skipped(before, self.live_session().updates().pts);
+                    if empty && skipped > 0 {
+                        metrics::counter!("connector_updates_skipped_total").increment(skipped);
+                        tracing::warn!(
+                            account = self.id(),
+                            skipped,
+                            "Telegram has too much to tell, and left it out"
+                        );
+                    }
                 }
-                Err(error) => {
-                    let error = from_invocation(error, true);
-                    let TelegramError::FloodWait(wait) = error else {
-                        return error;
-                    };
-                    network_sleep(wait).await;
-                }
+                Err(error) => match position_refused(&error) {
+                    Some(PositionRefused::NotYet) if outdated < MOST_OUTDATED => {
+                        outdated += 1;
+                        tracing::warn!(%error, "Telegram cannot tell yet what has happened");
+                        self.wait_out((self.settings().back_off.0 * outdated).min(LONGEST_PAUSE)).await;
+                    }
+                    Some(_) => return self.give_up_position(&error),
+                    None => match from_invocation(error, true) {
+                        TelegramError::FloodWait(wait) => self.wait_out(wait).await,
+                        error => return error,
+                    },
+                },
             }
         }
+    }
+
+    /// Forgets where the updates were, so that the next connection begins where Telegram is now (`updates.getState`).
+    /// With a position that Telegram refuses nothing would ever come again.
+    fn give_up_position(&self, error: &InvocationError) -> TelegramError {
+        let lost = self.live_session().updates();
+        tracing::error!(
+            account = self.id(), %error, pts = lost.pts, date = lost.date,
+            "Telegram refuses the update position; what has been written since then is not read"
+        );
+        self.live_session().set_updates(UpdatePosition::default());
+        TelegramError::Unreachable("the update position was refused".to_owned())
+    }
+
+    /// Waits without being taken for dead.
+    async fn wait_out(&self, wait: Duration) {
+        let _waiting = Waiting::new(&self.0.waiting);
+        network_sleep(wait).await;
     }
 
     /// Takes in one batch; returns when its events are taken.
@@ -88,9 +113,7 @@ impl Account {
             username = myself.username;
         }
         self.meet(users);
-        if updates.iter().filter_map(update::author).any(|author| self.is_stranger(author)) {
-            self.learn_who_writes().await?;
-        }
+        self.learn_who_writes(&updates).await?;
         let known = |id| self.peer(id);
         let mut events: Vec<AccountEvent> =
             updates.into_iter().filter_map(|update| update::event(update, me.id, known)).collect();
@@ -118,35 +141,6 @@ impl Account {
             self.live_session().set_user(AccountUser { username, ..me });
         }
         Ok(())
-    }
-
-    /// Hands a batch over until it is taken.
-    async fn offer(&self, events: Vec<AccountEvent>) {
-        let _offering = Offering::new(&self.0.offering);
-        let (mut pause, _) = self.settings().back_off;
-        loop {
-            // Batches do not overlap, not even with one that was under way when its connection failed.
-            let turn = Arc::clone(&self.0.turn).lock_owned().await;
-            let (account, batch) = (self.clone(), events.clone());
-            // In a task of its own: the reader can be cut off at any time, the sink is not.
-            let taken = self.0.tasks.spawn("events", async move {
-                let _turn = turn;
-                let sink = Arc::clone(&account.0.events);
-                sink(account, batch).await
-            });
-            let (taken, count) = (taken.await.unwrap_or(false), events.len());
-            if taken {
-                tracing::debug!(account = self.id(), events = count, "events taken");
-                return;
-            }
-            tracing::warn!(
-                events = count,
-                retry_in_ms = pause.as_millis(),
-                "events were not taken; they are offered again"
-            );
-            network_sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
     }
 
     fn meet(&self, users: Vec<tl::enums::User>) {
@@ -177,8 +171,39 @@ impl Account {
     }
 
     /// A short update (TL `updateShortMessage`) does not say who its author is, beyond an id: the difference from where
-    /// we are brings the same message with its author.
-    async fn learn_who_writes(&self) -> Result<(), TelegramError> {
+    /// we are brings the same message with its author. Asks until the author can be answered, but not for ever.
+    async fn learn_who_writes(&self, updates: &[tl::enums::Update]) -> Result<(), TelegramError> {
+        let (mut pause, _) = self.settings().back_off;
+        for asked in 0.. {
+            if !updates.iter().filter_map(update::author).any(|author| self.is_stranger(author)) {
+                return Ok(());
+            }
+            if asked == MOST_QUESTIONS {
+                break;
+            }
+            if asked > 0 {
+                self.wait_out(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            match self.ask_who_writes().await {
+                // A bot needs no more than the id to answer.
+                Ok(()) if self.live_session().is_bot() => return Ok(()),
+                Ok(()) => {}
+                Err(error @ (TelegramError::Unreachable(_) | TelegramError::SignedOut(_))) => {
+                    return Err(error);
+                }
+                Err(TelegramError::FloodWait(wait)) => {
+                    tracing::warn!(wait_s = wait.as_secs(), "who has written is asked after the flood");
+                    self.wait_out(wait).await;
+                }
+                Err(error) => tracing::warn!(%error, "the author of a message is not known yet"),
+            }
+        }
+        tracing::error!(account = self.id(), "the author of a message stays unknown and may not be answered");
+        Ok(())
+    }
+
+    async fn ask_who_writes(&self) -> Result<(), TelegramError> {
         let position = self.live_session().updates();
         let request = tl::functions::updates::GetDifference {
             pts: position.pts,
@@ -188,15 +213,19 @@ impl Account {
             qts: position.qts,
             qts_limit: None,
         };
-        match self.invoke(&request).await {
-            Ok(tl::enums::updates::Difference::Difference(difference)) => self.meet(difference.users),
-            Ok(tl::enums::updates::Difference::Slice(difference)) => self.meet(difference.users),
-            Ok(tl::enums::updates::Difference::Empty(_) | tl::enums::updates::Difference::TooLong(_)) => {}
-            Err(error @ (TelegramError::Unreachable(_) | TelegramError::SignedOut(_))) => return Err(error),
-            Err(error) => tracing::warn!(%error, "the author of a message stays unknown"),
+        match self.invoke(&request).await? {
+            tl::enums::updates::Difference::Difference(difference) => self.meet(difference.users),
+            tl::enums::updates::Difference::Slice(difference) => self.meet(difference.users),
+            tl::enums::updates::Difference::Empty(_) | tl::enums::updates::Difference::TooLong(_) => {}
         }
         Ok(())
     }
+}
+
+/// How far the position has moved. A batch without updates does not move it, but for `updates.differenceTooLong`.
+fn skipped(before: i32, now: i32) -> u64 {
+    // The first position is not a move.
+    if before == 0 { 0 } else { u64::try_from(i64::from(now) - i64::from(before)).unwrap_or(0) }
 }
 
 fn is_min(user: &tl::enums::User) -> bool {
@@ -213,8 +242,17 @@ fn writer(event: &AccountEvent) -> Option<(i64, i64)> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn only_a_move_onwards_from_a_known_position_skips_anything() {
+        use super::skipped;
+        assert_eq!([skipped(0, 9), skipped(9, 9), skipped(9, 7), skipped(7, 9)], [0, 0, 0, 2]);
+        assert_eq!(skipped(i32::MIN, i32::MAX), u64::from(u32::MAX));
+    }
+
     #[cfg(feature = "sandbox")]
     mod with_a_sandbox {
+        use std::sync::Arc;
+
         use futures_util::FutureExt as _;
         use serde_json::json;
         use tl::{Deserializable as _, Serializable as _};
@@ -265,9 +303,13 @@ mod tests {
             };
             sandbox.add_person(person("+15550100001", "Alice")).unwrap();
             let bob = sandbox.add_person(person("+15550100002", "Bob")).unwrap().id;
+            let carol = sandbox.add_person(person("+15550100003", "Carol")).unwrap().id;
             let joined = sandbox.network();
             let network = Network::other(joined.dcs.into_iter().collect(), &joined.rsa_public_key).unwrap();
-            let settings = Settings::new(1, Secret::new("hash".to_owned()), network);
+            let settings = Settings {
+                back_off: (Duration::from_millis(1), Duration::from_millis(8)),
+                ..Settings::new(1, Secret::new("hash".to_owned()), network)
+            };
             let taken = Arc::new(std::sync::Mutex::new(Vec::new()));
             let sink: crate::telegram::EventSink = {
                 let taken = Arc::clone(&taken);
@@ -284,6 +326,20 @@ mod tests {
             let sent = json!({ "to": "+15550100001", "text": "hello" });
             post(&sandbox, "/api/accounts/+15550100002/send", sent).await;
             alice.take_in(vec![short(bob, "hello")], Vec::new()).await.unwrap();
+            // What stands in the way is waited out.
+            for error in ["FLOOD_WAIT_1", "SOMETHING"] {
+                let fault = json!({ "method": "updates.getDifference", "error": error, "times": 1 });
+                post(&sandbox, "/api/faults", fault).await;
+            }
+            let sent = json!({ "to": "+15550100001", "text": "hi" });
+            post(&sandbox, "/api/accounts/+15550100003/send", sent).await;
+            alice.take_in(vec![short(carol, "hi")], Vec::new()).await.unwrap();
+            let AccountEvent::Message { from, .. } = taken.lock().unwrap().remove(1) else { panic!() };
+            assert_eq!((from.name.as_str(), from.access_hash != 0), ("Carol", true));
+            // Nobody knows this one: after some questions the message is taken as it is.
+            alice.take_in(vec![short(carol + 1_000_000, "who?")], Vec::new()).await.unwrap();
+            let AccountEvent::Message { from, .. } = taken.lock().unwrap().remove(1) else { panic!() };
+            assert_eq!((from.name.as_str(), from.access_hash), ("", 0));
             // Once known, nobody is asked for again, and the last one can be written to.
             alice.close().await;
             alice.take_in(vec![short(bob, "hello again")], Vec::new()).await.unwrap();
@@ -296,7 +352,7 @@ mod tests {
             }
             assert!(alice.live_session().access_hash(bob).is_some(), "it is remembered");
             // Without anybody to ask, a stranger's message is not taken in: it will come again.
-            assert!(alice.take_in(vec![short(bob + 1, "hello")], Vec::new()).await.is_err());
+            assert!(alice.take_in(vec![short(carol + 2_000_000, "hello")], Vec::new()).await.is_err());
             assert_eq!(taken.lock().unwrap().len(), 2);
             assert!(tasks.finish(Duration::from_secs(5)).await);
         }
