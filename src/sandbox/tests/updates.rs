@@ -3,6 +3,7 @@
 
 use grammers_tl_types as tl;
 use serde_json::json;
+use tl::Identifiable;
 use tl::enums as e;
 use tl::functions as f;
 use tl::types as t;
@@ -121,12 +122,11 @@ async fn every_device_is_told_but_the_one_that_sent_has_its_answer_only() {
 
     // The next thing that the sender hears of is somebody else's message.
     sandbox.play(ALICE, "send", json!({"to": "some_bot", "text": "hello"})).await;
-    let push = raw.find(0x74ae_4240).await;
-    let e::Updates::Updates(push) = tl::Deserializable::from_bytes(&push.body).unwrap() else {
-        panic!("no updates")
+    let push = raw.find(t::UpdateShortMessage::CONSTRUCTOR_ID).await;
+    let e::Updates::UpdateShortMessage(push) = tl::Deserializable::from_bytes(&push.body).unwrap() else {
+        panic!("not short")
     };
-    let e::Update::NewMessage(new) = &push.updates[0] else { panic!("{push:?}") };
-    assert_eq!(full(new.message.clone()).message, "hello");
+    assert_eq!((push.message.as_str(), push.out), ("hello", false));
     drop(bot);
     sandbox.stop().await;
 }
