@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
@@ -25,6 +26,9 @@ use super::super::world::DeviceId;
 /// How many sessions of one key are remembered; the one unused longest gives way.
 const MAX_SESSIONS_PER_KEY: usize = 64;
 
+/// How much may wait for a slow reader, bytes. More than what a session keeps to send again.
+const MAX_WAITING: usize = 8 << 20;
+
 /// Something for a connection's writer.
 #[derive(Debug)]
 pub(crate) enum Out {
@@ -38,18 +42,33 @@ pub(crate) enum Out {
     Close,
 }
 
+impl Out {
+    /// About how long it will be, bytes.
+    pub(crate) fn length(&self) -> usize {
+        match self {
+            Self::Plain(bytes) => bytes.len(),
+            Self::Message(_, _, message) => message.body.len(),
+            Self::Error(_) | Self::Close => 0,
+        }
+    }
+}
+
 /// The way out to one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Outlet {
     pub(crate) connection: u64,
     pub(crate) queue: mpsc::Sender<Out>,
+    /// How much waits to be written, bytes; the writer takes off what it has written.
+    pub(crate) waiting: Arc<AtomicUsize>,
     pub(crate) ended: CancellationToken,
 }
 
 impl Outlet {
     /// Queues something. A connection whose queue is full does not read what it asks for: it is closed.
     pub(crate) fn send(&self, out: Out) {
-        if self.queue.try_send(out).is_err() {
+        let length = out.length();
+        let waiting = self.waiting.fetch_add(length, Ordering::SeqCst).saturating_add(length);
+        if waiting > MAX_WAITING || self.queue.try_send(out).is_err() {
             self.ended.cancel();
         }
     }

@@ -27,9 +27,9 @@ use crate::sandbox::wire::envelope;
 use crate::sandbox::wire::envelope::MSG_CONTAINER;
 use crate::sandbox::wire::envelope::Message;
 use crate::sandbox::wire::envelope::Opened;
-use crate::sandbox::wire::envelope::RPC_RESULT;
 use crate::sandbox::wire::envelope::Unpackable;
 use crate::sandbox::wire::envelope::Unpacked;
+use crate::sandbox::wire::envelope::rpc_result;
 use crate::sandbox::wire::salts;
 use crate::sandbox::wire::session::Kind;
 use crate::sandbox::wire::session::Session;
@@ -45,7 +45,7 @@ const MAX_PING_DELAY: u32 = 24 * 3600;
 
 impl Connection {
     /// Takes an opened packet. Whether the connection goes on.
-    pub(super) fn on_opened(&mut self, key_id: i64, key: &Arc<KnownKey>, opened: Opened) -> bool {
+    pub(super) async fn on_opened(&mut self, key_id: i64, key: &Arc<KnownKey>, opened: Opened) -> bool {
         let session = self.hub.live.session(key, key_id, opened.session, &self.outlet);
         let now = SystemClock.now();
         let head = Message {
@@ -91,10 +91,10 @@ impl Connection {
             });
             session.send(Kind::Notice, announcement.to_bytes());
         }
-        self.on_messages(key_id, key, &session, messages)
+        self.on_messages(key_id, key, &session, messages).await
     }
 
-    fn on_messages(
+    async fn on_messages(
         &mut self,
         key_id: i64,
         key: &Arc<KnownKey>,
@@ -102,7 +102,11 @@ impl Connection {
         messages: Vec<Message>,
     ) -> bool {
         let mut acknowledged = Vec::new();
-        for message in messages {
+        for (position, message) in messages.into_iter().enumerate() {
+            // One packet may hold a thousand requests: others have their turn in between.
+            if position > 0 {
+                tokio::task::yield_now().await;
+            }
             if message.seq_no & 1 == 1 {
                 acknowledged.push(message.id);
             }
@@ -386,11 +390,4 @@ fn resend(session: &Arc<LiveSession>, request: i64, ids: &[i64]) {
     if !missing.is_empty() {
         send_states(session, request, &missing);
     }
-}
-
-fn rpc_result(request: i64, result: Vec<u8>) -> Vec<u8> {
-    let mut body = RPC_RESULT.to_le_bytes().to_vec();
-    body.extend(request.to_le_bytes());
-    body.extend(result);
-    body
 }

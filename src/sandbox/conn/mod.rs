@@ -93,7 +93,8 @@ async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
     let (queue, outgoing) = mpsc::channel(QUEUE);
-    let outlet = Outlet { connection: id, queue, ended: ended.clone() };
+    let waiting = Arc::default();
+    let outlet = Outlet { connection: id, queue, waiting: Arc::clone(&waiting), ended: ended.clone() };
     let mut deadline = Instant::now() + hub.limits.handshake;
     let reader = tokio::select! {
         () = ended.cancelled() => None,
@@ -104,6 +105,7 @@ async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
         hub.tasks.spawn(
             "sandbox writer",
             writer::run(Arc::clone(&hub), write, reader.framing(), outgoing, ended.clone()),
+        let outgoing = writer::Outgoing { queue: outgoing, waiting };
         );
         let mut connection = Connection {
             hub: Arc::clone(&hub),
@@ -246,7 +248,7 @@ impl Connection {
                 return true;
             }
         }
-        self.on_opened(key_id, &key, opened)
+        self.on_opened(key_id, &key, opened).await
     }
 
     /// Whether another open connection of this key has another process, or another address, at its end.

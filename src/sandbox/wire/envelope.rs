@@ -165,6 +165,14 @@ pub(crate) fn container(messages: &[Message]) -> Vec<u8> {
     body
 }
 
+/// The body of the `rpc_result` that answers this request.
+pub(crate) fn rpc_result(request: i64, result: Vec<u8>) -> Vec<u8> {
+    let mut body = RPC_RESULT.to_le_bytes().to_vec();
+    body.extend(request.to_le_bytes());
+    body.extend(result);
+    body
+}
+
 /// A message as it came: alone, or a container's contents.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unpacked {
