@@ -46,6 +46,7 @@ const MAX_PING_DELAY: u32 = 24 * 3600;
 impl Connection {
     /// Takes an opened packet. Whether the connection goes on.
     pub(super) async fn on_opened(&mut self, key_id: i64, key: &Arc<KnownKey>, opened: Opened) -> bool {
+        self.inflatable = envelope::MAX_INFLATED;
         let session = self.hub.live.session(key, key_id, opened.session, &self.outlet);
         let now = SystemClock.now();
         let head = Message {
@@ -67,7 +68,7 @@ impl Connection {
             session.send(Kind::Reply, refusal.to_bytes());
             return true;
         }
-        let messages = match envelope::unpack(opened.message) {
+        let messages = match envelope::unpack(opened.message, &mut self.inflatable) {
             Ok(Unpacked::Single(message)) => vec![message],
             Ok(Unpacked::Container(messages)) => {
                 if let Verdict::Bad(code) = session.with(|session| session.judge(&head)) {
@@ -217,7 +218,7 @@ impl Connection {
 
     fn on_request(&mut self, key_id: i64, session: &Arc<LiveSession>, message: Message) -> bool {
         let request = message.id;
-        let Some(call) = rpc::Call::read(message.body) else {
+        let Some(call) = rpc::Call::read(message.body, &mut self.inflatable) else {
             let refusal = rpc::RpcError::new(400, "INPUT_REQUEST_INVALID");
             session.send(Kind::Answer(request), rpc_result(request, refusal.to_bytes()));
             return true;
@@ -267,7 +268,7 @@ impl Connection {
     /// Answers every request in the packet with 406 `AUTH_KEY_DUPLICATED`, then closes.
     pub(super) fn refuse_duplicated(&mut self, key_id: i64, key: &Arc<KnownKey>, opened: Opened) {
         let session = self.hub.live.session(key, key_id, opened.session, &self.outlet);
-        let messages = match envelope::unpack(opened.message) {
+        let messages = match envelope::unpack(opened.message, &mut { envelope::MAX_INFLATED }) {
             Ok(Unpacked::Single(message)) => vec![message],
             Ok(Unpacked::Container(messages)) => messages,
             Err(_) => Vec::new(),

@@ -119,6 +119,7 @@ async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
             under_way: Arc::default(),
         };
         loop {
+            inflatable: 0,
             let packet = tokio::select! {
                 () = ended.cancelled() => break,
                 () = until(deadline) => break,
@@ -165,6 +166,8 @@ struct Connection {
     /// Requests that are being delayed.
     under_way: Arc<std::sync::atomic::AtomicUsize>,
 }
+    /// What the packet at hand may still inflate to, bytes.
+    inflatable: u64,
 
 impl Connection {
     /// Takes one packet. Whether the connection goes on.

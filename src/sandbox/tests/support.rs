@@ -859,7 +859,7 @@ pub(super) fn read_result<R: RemoteCall + Sync>(result: &[u8]) -> Result<R::Retu
     if let Ok(tl::enums::RpcError::Error(error)) = tl::enums::RpcError::from_bytes(result) {
         return Err(format!("{} {}", error.error_code, error.error_message));
     }
-    let unpacked = crate::sandbox::wire::envelope::gunzip_packet(result);
+    let unpacked = crate::sandbox::wire::envelope::gunzip(result, &mut { u64::MAX });
     Ok(R::Return::from_bytes(unpacked.as_deref().unwrap_or(result)).unwrap())
 }
 
