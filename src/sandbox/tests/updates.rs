@@ -322,3 +322,30 @@ async fn people_block_over_the_wire_and_methods_keep_to_their_kind() {
     bot.call(2, &get_self()).await.unwrap();
     sandbox.stop().await;
 }
+
+#[tokio::test]
+async fn after_a_write_that_failed_nothing_happens_until_everything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Running::start(folder.path()).await;
+    let _client = started(&sandbox).await;
+    // Where the journal would be written anew.
+    let obstacle = folder.path().join("journal.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    sandbox.sandbox.hub.break_journal();
+    let note = |text: &str| json!({"to": ALICE, "text": text});
+    for text in ["lost at first", "refused"] {
+        assert_eq!(sandbox.play_refused(ALICE, "send", note(text)).await.0, 500);
+    }
+    let advance = json!({"advance_seconds": 5});
+    assert_eq!(sandbox.control("POST", "/api/clock", Some(advance)).await.0, 500);
+    assert!(sandbox.clock.offset_millis() < 5_000);
+    std::fs::remove_dir(&obstacle).unwrap();
+    sandbox.play(ALICE, "send", note("kept")).await;
+    let seen = sandbox.messages(ALICE, 0).await;
+    let texts: Vec<_> = seen.iter().map(|message| message["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["/start", "lost at first", "kept"]);
+    sandbox.stop().await;
+    let sandbox = Running::start(folder.path()).await;
+    assert_eq!(sandbox.messages(ALICE, 0).await, seen);
+    sandbox.stop().await;
+}
