@@ -175,9 +175,9 @@ impl Live {
     pub(crate) fn leave(&self, connection: u64) {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&connection);
         let mut keys = self.keys();
-        for key in keys.values_mut() {
+        keys.retain(|_, key| {
             if key.connections.remove(&connection).is_none() {
-                continue;
+                return true;
             }
             for session in key.sessions.values() {
                 let mut inner = session.inner();
@@ -186,6 +186,16 @@ impl Live {
                     inner.link = None;
                 }
             }
+            // Nobody is left who would have to be told.
+            !(key.duplicated && key.connections.is_empty())
+        });
+    }
+
+    /// A key is no more: its sessions are forgotten. Who has one open that two hosts used is still told so.
+    pub(crate) fn forget(&self, key: i64) {
+        let mut keys = self.keys();
+        if keys.get(&key).is_some_and(|live| !live.duplicated || live.connections.is_empty()) {
+            keys.remove(&key);
         }
     }
 
@@ -305,5 +315,41 @@ impl Live {
 
     fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<i64, LiveKey>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outlet(connection: u64) -> (Outlet, mpsc::Receiver<Out>) {
+        let (queue, outgoing) = mpsc::channel(100);
+        (Outlet { connection, queue, waiting: Arc::default(), ended: CancellationToken::new() }, outgoing)
+    }
+
+    #[test]
+    fn who_lets_too_much_wait_is_closed() {
+        let (outlet, _outgoing) = outlet(1);
+        outlet.send(Out::Plain(vec![0; MAX_WAITING / 2]));
+        outlet.send(Out::Plain(vec![0; MAX_WAITING / 2]));
+        assert!(!outlet.ended.is_cancelled());
+        outlet.send(Out::Plain(vec![0]));
+        assert!(outlet.ended.is_cancelled());
+    }
+
+    #[test]
+    fn a_forgotten_key_is_let_go_once_nobody_has_to_be_told() {
+        let (live, (outlet, _outgoing)) = (Live::default(), outlet(1));
+        let peer = "127.0.0.1:1".parse().unwrap();
+        for key in [1, 2] {
+            live.attach(key, &outlet, peer);
+        }
+        live.mark_duplicated(2);
+        live.forget(1);
+        live.forget(2);
+        assert!(live.is_duplicated(2), "whoever has it open is told");
+        assert_eq!(live.keys().len(), 1);
+        live.leave(1);
+        assert_eq!(live.keys().len(), 0);
     }
 }

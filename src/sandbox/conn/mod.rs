@@ -47,6 +47,8 @@ pub(crate) struct Limits {
     pub(crate) idle: Duration,
     /// How long a bot has for its answer to a press. Real time: the person watches.
     pub(crate) callback: Duration,
+    /// How many keys may be kept on which nobody is signed in.
+    pub(crate) unused_keys: usize,
 }
 
 impl Default for Limits {
@@ -56,6 +58,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(30),
             idle: Duration::from_secs(15 * 60),
             callback: Duration::from_secs(15),
+            unused_keys: 10_000,
         }
     }
 }
@@ -102,10 +105,10 @@ async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
         reader = Reader::detect(BufReader::new(read)) => reader.ok(),
     };
     if let Some(mut reader) = reader {
+        let outgoing = writer::Outgoing { queue: outgoing, waiting };
         hub.tasks.spawn(
             "sandbox writer",
             writer::run(Arc::clone(&hub), write, reader.framing(), outgoing, ended.clone()),
-        let outgoing = writer::Outgoing { queue: outgoing, waiting };
         );
         let mut connection = Connection {
             hub: Arc::clone(&hub),
@@ -116,10 +119,10 @@ async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
             plain_ids: super::wire::session::Session::default(),
             key: None,
             ping_deadline: None,
+            inflatable: 0,
             under_way: Arc::default(),
         };
         loop {
-            inflatable: 0,
             let packet = tokio::select! {
                 () = ended.cancelled() => break,
                 () = until(deadline) => break,
@@ -163,11 +166,11 @@ struct Connection {
     key: Option<(i64, Arc<KnownKey>)>,
     /// When the connection ends unless another ping comes.
     ping_deadline: Option<Instant>,
+    /// What the packet at hand may still inflate to, bytes.
+    inflatable: u64,
     /// Requests that are being delayed.
     under_way: Arc<std::sync::atomic::AtomicUsize>,
 }
-    /// What the packet at hand may still inflate to, bytes.
-    inflatable: u64,
 
 impl Connection {
     /// Takes one packet. Whether the connection goes on.

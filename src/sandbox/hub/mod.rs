@@ -40,6 +40,7 @@ use super::world::World;
 use super::world::WorldError;
 
 use kept::all_entries;
+use kept::spent_keys;
 
 pub(crate) use kept::Kept;
 pub(crate) use kept::KnownKey;
@@ -196,6 +197,8 @@ impl Hub {
         let id = new.key.id();
         let known = KnownKey::new(dc, new, made);
         let mut state = self.kept_state()?;
+        let spent = spent_keys(&state.world, &state.keys, made, self.limits.unused_keys);
+        self.drop_keys(&mut state, &spent)?;
         state.world.meet_device(DeviceId(id), dc);
         let (records, _) = state.world.take_changes();
         if let Some(entry) = known.entry() {
@@ -203,7 +206,6 @@ impl Hub {
                 std::iter::once(entry).chain(records.into_iter().map(Entry::World)).collect();
             keep(&mut state, &entries)?;
         }
-        state.keys.retain(|_, other| other.is_good(made));
         state.keys.insert(id, Arc::new(known));
         Ok(())
     }
@@ -214,14 +216,19 @@ impl Hub {
     /// When the journal cannot be written.
     pub(crate) fn forget_keys(&self, ids: &[i64]) -> Result<(), JournalError> {
         let mut state = self.kept_state()?;
+        self.drop_keys(&mut state, ids)
+    }
+
+    fn drop_keys(&self, state: &mut State, ids: &[i64]) -> Result<(), JournalError> {
         for id in ids {
             state.keys.remove(id);
             state.world.forget_device(DeviceId(*id));
+            self.live.forget(*id);
         }
         let (records, _) = state.world.take_changes();
         let gone = ids.iter().copied().map(Entry::KeyGone);
         let entries: Vec<Entry> = gone.chain(records.into_iter().map(Entry::World)).collect();
-        keep(&mut state, &entries)
+        keep(state, &entries)
     }
 
     /// Moves business time and keeps that it was moved.
