@@ -162,6 +162,12 @@ impl Journal {
         self.patience = patience;
     }
 
+    /// Makes every further write fail.
+    #[cfg(test)]
+    pub(crate) fn break_it(&mut self) {
+        self.file = File::open(&self.path).unwrap();
+    }
+
     /// Adds what belongs together as one record: all of it is there after a crash, or none.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
@@ -25,6 +26,9 @@ use super::super::world::DeviceId;
 /// How many sessions of one key are remembered; the one unused longest gives way.
 const MAX_SESSIONS_PER_KEY: usize = 64;
 
+/// How much may wait for a slow reader, bytes. More than what a session keeps to send again.
+const MAX_WAITING: usize = 8 << 20;
+
 /// Something for a connection's writer.
 #[derive(Debug)]
 pub(crate) enum Out {
@@ -38,18 +42,33 @@ pub(crate) enum Out {
     Close,
 }
 
+impl Out {
+    /// About how long it will be, bytes.
+    pub(crate) fn length(&self) -> usize {
+        match self {
+            Self::Plain(bytes) => bytes.len(),
+            Self::Message(_, _, message) => message.body.len(),
+            Self::Error(_) | Self::Close => 0,
+        }
+    }
+}
+
 /// The way out to one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Outlet {
     pub(crate) connection: u64,
     pub(crate) queue: mpsc::Sender<Out>,
+    /// How much waits to be written, bytes; the writer takes off what it has written.
+    pub(crate) waiting: Arc<AtomicUsize>,
     pub(crate) ended: CancellationToken,
 }
 
 impl Outlet {
     /// Queues something. A connection whose queue is full does not read what it asks for: it is closed.
     pub(crate) fn send(&self, out: Out) {
-        if self.queue.try_send(out).is_err() {
+        let length = out.length();
+        let waiting = self.waiting.fetch_add(length, Ordering::SeqCst).saturating_add(length);
+        if waiting > MAX_WAITING || self.queue.try_send(out).is_err() {
             self.ended.cancel();
         }
     }
@@ -156,9 +175,9 @@ impl Live {
     pub(crate) fn leave(&self, connection: u64) {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&connection);
         let mut keys = self.keys();
-        for key in keys.values_mut() {
+        keys.retain(|_, key| {
             if key.connections.remove(&connection).is_none() {
-                continue;
+                return true;
             }
             for session in key.sessions.values() {
                 let mut inner = session.inner();
@@ -167,6 +186,16 @@ impl Live {
                     inner.link = None;
                 }
             }
+            // Nobody is left who would have to be told.
+            !(key.duplicated && key.connections.is_empty())
+        });
+    }
+
+    /// A key is no more: its sessions are forgotten. Who has one open that two hosts used is still told so.
+    pub(crate) fn forget(&self, key: i64) {
+        let mut keys = self.keys();
+        if keys.get(&key).is_some_and(|live| !live.duplicated || live.connections.is_empty()) {
+            keys.remove(&key);
         }
     }
 
@@ -286,5 +315,41 @@ impl Live {
 
     fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<i64, LiveKey>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outlet(connection: u64) -> (Outlet, mpsc::Receiver<Out>) {
+        let (queue, outgoing) = mpsc::channel(100);
+        (Outlet { connection, queue, waiting: Arc::default(), ended: CancellationToken::new() }, outgoing)
+    }
+
+    #[test]
+    fn who_lets_too_much_wait_is_closed() {
+        let (outlet, _outgoing) = outlet(1);
+        outlet.send(Out::Plain(vec![0; MAX_WAITING / 2]));
+        outlet.send(Out::Plain(vec![0; MAX_WAITING / 2]));
+        assert!(!outlet.ended.is_cancelled());
+        outlet.send(Out::Plain(vec![0]));
+        assert!(outlet.ended.is_cancelled());
+    }
+
+    #[test]
+    fn a_forgotten_key_is_let_go_once_nobody_has_to_be_told() {
+        let (live, (outlet, _outgoing)) = (Live::default(), outlet(1));
+        let peer = "127.0.0.1:1".parse().unwrap();
+        for key in [1, 2] {
+            live.attach(key, &outlet, peer);
+        }
+        live.mark_duplicated(2);
+        live.forget(1);
+        live.forget(2);
+        assert!(live.is_duplicated(2), "whoever has it open is told");
+        assert_eq!(live.keys().len(), 1);
+        live.leave(1);
+        assert_eq!(live.keys().len(), 0);
     }
 }

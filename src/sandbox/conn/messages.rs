@@ -27,9 +27,9 @@ use crate::sandbox::wire::envelope;
 use crate::sandbox::wire::envelope::MSG_CONTAINER;
 use crate::sandbox::wire::envelope::Message;
 use crate::sandbox::wire::envelope::Opened;
-use crate::sandbox::wire::envelope::RPC_RESULT;
 use crate::sandbox::wire::envelope::Unpackable;
 use crate::sandbox::wire::envelope::Unpacked;
+use crate::sandbox::wire::envelope::rpc_result;
 use crate::sandbox::wire::salts;
 use crate::sandbox::wire::session::Kind;
 use crate::sandbox::wire::session::Session;
@@ -45,7 +45,8 @@ const MAX_PING_DELAY: u32 = 24 * 3600;
 
 impl Connection {
     /// Takes an opened packet. Whether the connection goes on.
-    pub(super) fn on_opened(&mut self, key_id: i64, key: &Arc<KnownKey>, opened: Opened) -> bool {
+    pub(super) async fn on_opened(&mut self, key_id: i64, key: &Arc<KnownKey>, opened: Opened) -> bool {
+        self.inflatable = envelope::MAX_INFLATED;
         let session = self.hub.live.session(key, key_id, opened.session, &self.outlet);
         let now = SystemClock.now();
         let head = Message {
@@ -67,7 +68,7 @@ impl Connection {
             session.send(Kind::Reply, refusal.to_bytes());
             return true;
         }
-        let messages = match envelope::unpack(opened.message) {
+        let messages = match envelope::unpack(opened.message, &mut self.inflatable) {
             Ok(Unpacked::Single(message)) => vec![message],
             Ok(Unpacked::Container(messages)) => {
                 if let Verdict::Bad(code) = session.with(|session| session.judge(&head)) {
@@ -91,10 +92,10 @@ impl Connection {
             });
             session.send(Kind::Notice, announcement.to_bytes());
         }
-        self.on_messages(key_id, key, &session, messages)
+        self.on_messages(key_id, key, &session, messages).await
     }
 
-    fn on_messages(
+    async fn on_messages(
         &mut self,
         key_id: i64,
         key: &Arc<KnownKey>,
@@ -102,7 +103,11 @@ impl Connection {
         messages: Vec<Message>,
     ) -> bool {
         let mut acknowledged = Vec::new();
-        for message in messages {
+        for (position, message) in messages.into_iter().enumerate() {
+            // One packet may hold a thousand requests: others have their turn in between.
+            if position > 0 {
+                tokio::task::yield_now().await;
+            }
             if message.seq_no & 1 == 1 {
                 acknowledged.push(message.id);
             }
@@ -213,7 +218,7 @@ impl Connection {
 
     fn on_request(&mut self, key_id: i64, session: &Arc<LiveSession>, message: Message) -> bool {
         let request = message.id;
-        let Some(call) = rpc::Call::read(message.body) else {
+        let Some(call) = rpc::Call::read(message.body, &mut self.inflatable) else {
             let refusal = rpc::RpcError::new(400, "INPUT_REQUEST_INVALID");
             session.send(Kind::Answer(request), rpc_result(request, refusal.to_bytes()));
             return true;
@@ -263,7 +268,7 @@ impl Connection {
     /// Answers every request in the packet with 406 `AUTH_KEY_DUPLICATED`, then closes.
     pub(super) fn refuse_duplicated(&mut self, key_id: i64, key: &Arc<KnownKey>, opened: Opened) {
         let session = self.hub.live.session(key, key_id, opened.session, &self.outlet);
-        let messages = match envelope::unpack(opened.message) {
+        let messages = match envelope::unpack(opened.message, &mut { envelope::MAX_INFLATED }) {
             Ok(Unpacked::Single(message)) => vec![message],
             Ok(Unpacked::Container(messages)) => messages,
             Err(_) => Vec::new(),
@@ -386,11 +391,4 @@ fn resend(session: &Arc<LiveSession>, request: i64, ids: &[i64]) {
     if !missing.is_empty() {
         send_states(session, request, &missing);
     }
-}
-
-fn rpc_result(request: i64, result: Vec<u8>) -> Vec<u8> {
-    let mut body = RPC_RESULT.to_le_bytes().to_vec();
-    body.extend(request.to_le_bytes());
-    body.extend(result);
-    body
 }

@@ -47,6 +47,8 @@ pub(crate) struct Limits {
     pub(crate) idle: Duration,
     /// How long a bot has for its answer to a press. Real time: the person watches.
     pub(crate) callback: Duration,
+    /// How many keys may be kept on which nobody is signed in.
+    pub(crate) unused_keys: usize,
 }
 
 impl Default for Limits {
@@ -56,6 +58,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(30),
             idle: Duration::from_secs(15 * 60),
             callback: Duration::from_secs(15),
+            unused_keys: 10_000,
         }
     }
 }
@@ -93,7 +96,8 @@ async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
     let (queue, outgoing) = mpsc::channel(QUEUE);
-    let outlet = Outlet { connection: id, queue, ended: ended.clone() };
+    let waiting = Arc::default();
+    let outlet = Outlet { connection: id, queue, waiting: Arc::clone(&waiting), ended: ended.clone() };
     let mut deadline = Instant::now() + hub.limits.handshake;
     let reader = tokio::select! {
         () = ended.cancelled() => None,
@@ -101,6 +105,7 @@ async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
         reader = Reader::detect(BufReader::new(read)) => reader.ok(),
     };
     if let Some(mut reader) = reader {
+        let outgoing = writer::Outgoing { queue: outgoing, waiting };
         hub.tasks.spawn(
             "sandbox writer",
             writer::run(Arc::clone(&hub), write, reader.framing(), outgoing, ended.clone()),
@@ -114,6 +119,7 @@ async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
             plain_ids: super::wire::session::Session::default(),
             key: None,
             ping_deadline: None,
+            inflatable: 0,
             under_way: Arc::default(),
         };
         loop {
@@ -160,6 +166,8 @@ struct Connection {
     key: Option<(i64, Arc<KnownKey>)>,
     /// When the connection ends unless another ping comes.
     ping_deadline: Option<Instant>,
+    /// What the packet at hand may still inflate to, bytes.
+    inflatable: u64,
     /// Requests that are being delayed.
     under_way: Arc<std::sync::atomic::AtomicUsize>,
 }
@@ -246,7 +254,7 @@ impl Connection {
                 return true;
             }
         }
-        self.on_opened(key_id, &key, opened)
+        self.on_opened(key_id, &key, opened).await
     }
 
     /// Whether another open connection of this key has another process, or another address, at its end.

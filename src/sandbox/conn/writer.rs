@@ -1,6 +1,8 @@
 //! The sending half of a connection: joins waiting messages into containers, encrypts and frames them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -29,12 +31,19 @@ const BATCH: usize = 50;
 /// A container is closed when it is this long, bytes.
 const CONTAINER_BYTES: usize = 512 << 10;
 
+/// What waits to be written.
+pub(super) struct Outgoing {
+    pub(super) queue: mpsc::Receiver<Out>,
+    /// How much that is, bytes.
+    pub(super) waiting: Arc<AtomicUsize>,
+}
+
 /// Writes until the connection ends.
 pub(super) async fn run(
     hub: Arc<Hub>,
     mut stream: OwnedWriteHalf,
     framing: Framing,
-    mut queue: mpsc::Receiver<Out>,
+    mut outgoing: Outgoing,
     ended: CancellationToken,
 ) {
     let mut packer = Packer::new(framing);
@@ -42,11 +51,12 @@ pub(super) async fn run(
     loop {
         let received = tokio::select! {
             () = ended.cancelled() => break,
-            received = queue.recv_many(&mut batch, BATCH) => received,
+            received = outgoing.queue.recv_many(&mut batch, BATCH) => received,
         };
         if received == 0 {
             break;
         }
+        let length = batch.iter().map(Out::length).sum();
         let (bytes, last) = frames(&hub, &mut packer, batch.drain(..));
         let written = tokio::select! {
             () = ended.cancelled() => break,
@@ -56,6 +66,7 @@ pub(super) async fn run(
         if last || written.is_err() {
             break;
         }
+        outgoing.waiting.fetch_sub(length, Ordering::SeqCst);
     }
     // The peer may be gone already.
     let _ = stream.shutdown().await;

@@ -156,6 +156,8 @@ impl People {
             let chat = target.ok_or(WorldError::NoSuchAccount)?;
             let message_id = match (&link.start, &link.text) {
                 (Some(parameter), _) if world.is_bot(chat) => {
+                    // Who cannot be started stays blocked.
+                    World::check_start(parameter)?;
                     world.block(person.account, chat, false)?;
                     Some(world.start(person, chat, parameter, None, now)?)
                 }

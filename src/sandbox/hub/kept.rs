@@ -10,6 +10,7 @@ use crate::sandbox::journal::KeptKey;
 use crate::sandbox::wire::envelope::AuthKey;
 use crate::sandbox::wire::keyex::NewKey;
 use crate::sandbox::wire::salts;
+use crate::sandbox::world::DeviceId;
 use crate::sandbox::world::World;
 
 /// An authorisation key as the sandbox knows it.
@@ -103,6 +104,23 @@ impl Kept {
         }
         true
     }
+}
+
+/// The keys that give way to another at `now` (Unix seconds): temporary ones that have ended and, of those on which
+/// nobody is signed in, the oldest, so that one more makes `unused` of them at most.
+pub(super) fn spent_keys(
+    world: &World,
+    keys: &HashMap<i64, Arc<KnownKey>>,
+    now: i64,
+    unused: usize,
+) -> Vec<i64> {
+    let (good, mut spent): (Vec<_>, Vec<_>) = keys.iter().partition(|(_, known)| known.is_good(now));
+    let is_used = |id: i64| world.device(DeviceId(id)).is_some_and(|device| device.account.is_some());
+    let mut idle: Vec<_> = good.into_iter().filter(|(id, _)| !is_used(**id)).collect();
+    idle.sort_unstable_by_key(|(id, known)| (known.made, **id));
+    let too_many = (idle.len() + 1).saturating_sub(unused);
+    spent.extend(idle.into_iter().take(too_many));
+    spent.into_iter().map(|(id, _)| *id).collect()
 }
 
 /// Everything, as the entries of a compact journal.

@@ -40,6 +40,7 @@ use super::world::World;
 use super::world::WorldError;
 
 use kept::all_entries;
+use kept::spent_keys;
 
 pub(crate) use kept::Kept;
 pub(crate) use kept::KnownKey;
@@ -49,6 +50,8 @@ struct State {
     world: World,
     keys: HashMap<i64, Arc<KnownKey>>,
     journal: Journal,
+    /// Something was not written to the journal: it must be written anew before anything else happens.
+    stale: bool,
 }
 
 /// What all connections and the control API share.
@@ -119,7 +122,7 @@ impl Hub {
             live: Live::default(),
             data_centres: parts.data_centres,
             listening: parts.listening,
-            state: Mutex::new(State { world, keys: kept.keys, journal }),
+            state: Mutex::new(State { world, keys: kept.keys, journal, stale: false }),
             calls: Mutex::default(),
             // A page that waits across a restart sees another number.
             changed: watch::channel(u64::try_from(SystemClock.now().as_millis()).unwrap_or(0)).0,
@@ -139,12 +142,12 @@ impl Hub {
         &self,
         act: impl FnOnce(&mut World, Timestamp) -> T,
     ) -> Result<T, JournalError> {
-        let mut state = self.state();
+        let mut state = self.kept_state()?;
         let outcome = act(&mut state.world, self.clock.now());
         let (records, events) = state.world.take_changes();
         let changed = !records.is_empty();
         let entries: Vec<Entry> = records.into_iter().map(Entry::World).collect();
-        state.journal.append(&entries).inspect_err(report)?;
+        keep(&mut state, &entries)?;
         if state.journal.is_overgrown() && self.write_anew(&mut state).is_err() {
             // What changed is kept all the same.
             state.journal.let_grow();
@@ -193,15 +196,16 @@ impl Hub {
         let made = SystemClock.now().as_secs();
         let id = new.key.id();
         let known = KnownKey::new(dc, new, made);
-        let mut state = self.state();
+        let mut state = self.kept_state()?;
+        let spent = spent_keys(&state.world, &state.keys, made, self.limits.unused_keys);
+        self.drop_keys(&mut state, &spent)?;
         state.world.meet_device(DeviceId(id), dc);
         let (records, _) = state.world.take_changes();
         if let Some(entry) = known.entry() {
             let entries: Vec<Entry> =
                 std::iter::once(entry).chain(records.into_iter().map(Entry::World)).collect();
-            state.journal.append(&entries).inspect_err(report)?;
+            keep(&mut state, &entries)?;
         }
-        state.keys.retain(|_, other| other.is_good(made));
         state.keys.insert(id, Arc::new(known));
         Ok(())
     }
@@ -211,15 +215,20 @@ impl Hub {
     /// # Errors
     /// When the journal cannot be written.
     pub(crate) fn forget_keys(&self, ids: &[i64]) -> Result<(), JournalError> {
-        let mut state = self.state();
+        let mut state = self.kept_state()?;
+        self.drop_keys(&mut state, ids)
+    }
+
+    fn drop_keys(&self, state: &mut State, ids: &[i64]) -> Result<(), JournalError> {
         for id in ids {
             state.keys.remove(id);
             state.world.forget_device(DeviceId(*id));
+            self.live.forget(*id);
         }
         let (records, _) = state.world.take_changes();
         let gone = ids.iter().copied().map(Entry::KeyGone);
         let entries: Vec<Entry> = gone.chain(records.into_iter().map(Entry::World)).collect();
-        state.journal.append(&entries).inspect_err(report)
+        keep(state, &entries)
     }
 
     /// Moves business time and keeps that it was moved.
@@ -227,10 +236,13 @@ impl Hub {
     /// # Errors
     /// When the journal cannot be written; the clock is then not moved.
     pub(crate) fn advance_clock(&self, by: Duration) -> Result<Timestamp, JournalError> {
+        // Under one guard, so that the last move written is the last one made.
+        let mut state = self.kept_state()?;
         let moved =
             self.clock.offset_millis().saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
-        self.state().journal.append(&[Entry::Clock(moved)]).inspect_err(report)?;
+        keep(&mut state, &[Entry::Clock(moved)])?;
         self.clock.advance(by);
+        drop(state);
         self.changed.send_modify(|version| *version = version.wrapping_add(1));
         Ok(self.clock.now())
     }
@@ -322,16 +334,40 @@ impl Hub {
         self.state().journal.set_patience(length);
     }
 
+    /// Makes every further write fail until the journal is written anew.
+    #[cfg(test)]
+    pub(crate) fn break_journal(&self) {
+        self.state().journal.break_it();
+    }
+
     /// Replaces the journal by one that holds what is so, and nothing that was.
     fn write_anew(&self, state: &mut State) -> Result<(), JournalError> {
         let offset = self.clock.offset_millis();
         let entries = all_entries(&state.world, &state.keys, &self.listening, offset);
-        state.journal.renew(entries).inspect_err(report)
+        state.journal.renew(entries).inspect_err(report)?;
+        state.stale = false;
+        Ok(())
+    }
+
+    /// The state, once the journal holds all of it: a restart would else find what came later without what it builds on.
+    fn kept_state(&self) -> Result<std::sync::MutexGuard<'_, State>, JournalError> {
+        let mut state = self.state();
+        if state.stale {
+            self.write_anew(&mut state)?;
+        }
+        Ok(state)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Adds to the journal, or notes that something is missing there.
+fn keep(state: &mut State, entries: &[Entry]) -> Result<(), JournalError> {
+    let kept = state.journal.append(entries).inspect_err(report);
+    state.stale |= kept.is_err();
+    kept
 }
 
 fn report(error: &JournalError) {

@@ -9,6 +9,7 @@ use crate::domain::clock::Timestamp;
 use crate::sandbox::world::AccountId;
 use crate::sandbox::world::CallbackQuery;
 use crate::sandbox::world::Message;
+use crate::sandbox::world::SERVICE_ACCOUNT;
 use crate::sandbox::world::World;
 
 use super::date;
@@ -34,9 +35,15 @@ fn updates(
     })
 }
 
-/// `updateNewMessage`; `None` when there is no such message.
+/// What devices are told of a message: `updateShortMessage` of plain text, which names nobody, else `updateNewMessage`.
+/// `None` when there is no such message.
 pub(crate) fn new_message(world: &World, owner: AccountId, id: i32) -> Option<e::Updates> {
     let kept = world.message(owner, id)?;
+    if is_plain(owner, &kept)
+        && let e::Message::Message(message) = message(owner, &kept)
+    {
+        return Some(short(kept.chat, kept.pts, message));
+    }
     let update = new_message_update(owner, &kept);
     Some(updates(world, owner, vec![update], people_in(&kept), kept.date))
 }
@@ -46,6 +53,37 @@ pub(crate) fn changed_message(world: &World, owner: AccountId, id: i32) -> Optio
     let kept = world.message(owner, id)?;
     let update = edited_message(owner, &kept);
     Some(updates(world, owner, vec![update], people_in(&kept), kept.edited.unwrap_or(kept.date)))
+}
+
+/// Whether a message is text and nothing else. Those of the service account and to oneself always come in full.
+fn is_plain(owner: AccountId, kept: &Message) -> bool {
+    let content = &kept.content;
+    content.markup.is_none()
+        && content.contact.is_none()
+        && kept.edited.is_none()
+        && kept.chat != owner
+        && kept.chat != SERVICE_ACCOUNT
+}
+
+/// `updateShortMessage`
+fn short(chat: AccountId, pts: i32, message: t::Message) -> e::Updates {
+    e::Updates::UpdateShortMessage(t::UpdateShortMessage {
+        out: message.out,
+        mentioned: false,
+        media_unread: false,
+        silent: false,
+        id: message.id,
+        user_id: chat.0,
+        message: message.message,
+        pts,
+        pts_count: 1,
+        date: message.date,
+        fwd_from: message.fwd_from,
+        via_bot_id: None,
+        reply_to: message.reply_to,
+        entities: None,
+        ttl_period: None,
+    })
 }
 
 fn new_message_update(owner: AccountId, kept: &Message) -> e::Update {

@@ -22,7 +22,7 @@ use tl::functions as f;
 use super::hub::Hub;
 use super::wire::envelope::GZIP_PACKED;
 use super::wire::envelope::constructor;
-use super::wire::envelope::gunzip_packet;
+use super::wire::envelope::gunzip;
 use super::world::CallbackAnswer;
 use super::world::DeviceId;
 use super::world::Press;
@@ -93,8 +93,10 @@ impl Deserializable for Rest {
 }
 
 impl Call {
-    /// Takes the wrappers off a request's body; `None` when they cannot be read.
-    pub(crate) fn read(mut body: Vec<u8>) -> Option<Self> {
+    /// Takes the wrappers off a request's body; `None` when they cannot be read. One of them may be gzip, within what
+    /// its packet may still inflate to, bytes.
+    pub(crate) fn read(mut body: Vec<u8>, inflatable: &mut u64) -> Option<Self> {
+        let mut compressed = false;
         let (mut introduction, mut layer, mut without_updates) = (None, None, false);
         for _ in 0..MAX_WRAPPERS {
             if nests_deeply(&body) {
@@ -124,7 +126,8 @@ impl Call {
                 f::InvokeAfterMsgs::<Rest>::CONSTRUCTOR_ID => {
                     f::InvokeAfterMsgs::<Rest>::from_bytes(rest).ok()?.query.0
                 }
-                GZIP_PACKED => gunzip_packet(&body)?,
+                GZIP_PACKED if !std::mem::replace(&mut compressed, true) => gunzip(&body, inflatable)?,
+                GZIP_PACKED => return None,
                 id => {
                     return Some(Self { id, arguments: rest.to_vec(), introduction, without_updates });
                 }
@@ -361,6 +364,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sandbox::wire::envelope::MAX_INFLATED;
+    use crate::sandbox::wire::envelope::gzip;
+
+    fn read(body: Vec<u8>) -> Option<Call> {
+        Call::read(body, &mut { MAX_INFLATED })
+    }
 
     fn wrapped(api_id: i32) -> Vec<u8> {
         f::InvokeWithLayer {
@@ -383,19 +392,34 @@ mod tests {
 
     #[test]
     fn wrappers_come_off_whatever_they_hold() {
-        let call = Call::read(wrapped(7)).unwrap();
+        let call = read(wrapped(7)).unwrap();
         assert_eq!(call.method(), "help.getConfig");
         let introduction = Introduction { layer: Some(tl::LAYER), api_id: 7 };
         assert_eq!(call.introduction, Some(introduction));
         let quiet = f::InvokeWithoutUpdates { query: f::updates::GetState {} };
-        let call = Call::read(quiet.to_bytes()).unwrap();
+        let call = read(quiet.to_bytes()).unwrap();
         assert_eq!((call.method(), call.without_updates), ("updates.getState", true));
     }
 
     #[test]
+    fn a_request_is_compressed_once_and_within_what_its_packet_may_inflate_to() {
+        let quiet =
+            |body: &[u8]| [&f::InvokeWithoutUpdates::<Rest>::CONSTRUCTOR_ID.to_le_bytes()[..], body].concat();
+        let packed = gzip(&wrapped(7)).unwrap();
+        let mut inflatable = MAX_INFLATED;
+        let call = Call::read(quiet(&packed), &mut inflatable).unwrap();
+        let length = u64::try_from(wrapped(7).len()).unwrap();
+        assert_eq!((call.method(), inflatable), ("help.getConfig", MAX_INFLATED - length));
+        assert!(Call::read(quiet(&packed), &mut { length }).is_some());
+        let mut little = length - 1;
+        assert!(Call::read(quiet(&packed), &mut little).is_none());
+        assert_eq!(little, 0, "what was inflated in vain counts");
+        assert!(read(quiet(&gzip(&quiet(&packed)).unwrap())).is_none());
+    }
+
+    #[test]
     fn arguments_must_fit_to_the_last_byte() {
-        let outcome =
-            |body: Vec<u8>| Call::read(body).unwrap().answer(|_: f::account::UpdateStatus| Ok(true));
+        let outcome = |body: Vec<u8>| read(body).unwrap().answer(|_: f::account::UpdateStatus| Ok(true));
         let body = f::account::UpdateStatus { offline: true }.to_bytes();
         assert!(outcome(body.clone()).is_ok());
         let name = |body: Vec<u8>| outcome(body).unwrap_err().name;
@@ -410,9 +434,9 @@ mod tests {
             wrappers.extend(tl::types::InputPeerUserFromMessage::CONSTRUCTOR_ID.to_le_bytes());
         }
         let users = [&f::users::GetFullUser::CONSTRUCTOR_ID.to_le_bytes()[..], &wrappers].concat();
-        assert!(Call::read(users).is_none());
+        assert!(read(users).is_none());
         let endless = f::InvokeWithoutUpdates::<Rest>::CONSTRUCTOR_ID.to_le_bytes().repeat(1000);
-        assert!(Call::read(endless).is_none());
+        assert!(read(endless).is_none());
     }
 
     fn message(rich_message: Option<tl::enums::InputRichMessage>) -> f::messages::SendMessage {
@@ -425,7 +449,7 @@ mod tests {
     #[test]
     fn what_could_recurse_without_end_is_refused_before_it_is_decoded() {
         let refused = |body: Vec<u8>| {
-            let call = Call::read(body)?;
+            let call = read(body)?;
             Some(call.answer(|_: f::messages::SendMessage| unreachable!()).unwrap_err().name)
         };
         let rich = tl::types::InputRichMessage {
@@ -466,7 +490,7 @@ mod tests {
         deep.peer = peer;
         // A thread has 2 MiB, as a worker of the runtime has.
         let decoded = std::thread::spawn(move || {
-            let call = Call::read(deep.to_bytes())?;
+            let call = read(deep.to_bytes())?;
             call.answer(|_: f::messages::SendMessage| Err(RpcError::new(400, "X"))).err()
         });
         assert_eq!(decoded.join().unwrap().unwrap().name, "X");
@@ -487,7 +511,7 @@ mod tests {
             let position = position % body.len();
             body[position] = value;
             body.truncate(body.len().saturating_sub(cut.saturating_sub(100)));
-            if let Some(call) = Call::read(body) {
+            if let Some(call) = read(body) {
                 let _ = call.answer(|request: f::messages::SendMessage| {
                     let markup = request.reply_markup.map(markup::read).transpose()?;
                     if let Some(Some(markup)) = markup {
@@ -513,7 +537,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..300),
         ) {
             let body = [&wrapper.to_le_bytes()[..], &bytes].concat();
-            if let Some(call) = Call::read(body) {
+            if let Some(call) = read(body) {
                 let _ = call.answer(|_: f::auth::SendCode| Err(RpcError::new(400, "X")));
                 let _ = call.answer(|_: f::users::GetUsers| Ok(vec![]));
                 let _ = call.answer(|_: f::messages::SendMedia| Err(RpcError::new(400, "X")));
@@ -526,7 +550,7 @@ mod tests {
             let mut body = wrapped(1);
             let position = position % body.len();
             body[position] = value;
-            let _ = Call::read(body);
+            let _ = read(body);
         }
     }
 }

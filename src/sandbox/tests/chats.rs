@@ -294,6 +294,13 @@ async fn who_may_write_to_whom() {
         let refused = sandbox.play_refused(ALICE, what, body.clone()).await;
         assert_eq!(refused, (refusal.0, refusal.1.to_owned()), "{what} {body}");
     }
+    sandbox.play(ALICE, "block", json!({"who": "some_bot", "blocked": true})).await;
+    let bad = json!({"link": "https://t.me/some_bot?start=a.b"});
+    assert_eq!(sandbox.play_refused(ALICE, "open", bad).await.1, "START_PARAM_INVALID");
+    let (_, people) = sandbox.control("GET", "/api/accounts", None).await;
+    let alice = people.as_array().unwrap().iter().find(|person| person["phone"] == json!(ALICE)).unwrap();
+    let blocked = alice["blocked"].as_array().unwrap().len();
+    assert_eq!(blocked, 2, "Bob, and the bot: a link that does nothing unblocks nobody");
     sandbox.stop().await;
 }
 

@@ -141,3 +141,20 @@ async fn a_peer_that_does_not_read_is_closed() {
     assert!(closed.await.unwrap(), "the connection is still open");
     sandbox.stop().await;
 }
+
+#[tokio::test]
+async fn keys_that_nobody_signs_in_with_make_room_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Running::start_with(folder.path(), |settings| settings.limits.unused_keys = 3).await;
+    let alice = sandbox.person(ALICE);
+    let client = sandbox.person_client(ALICE).await;
+    for _ in 0..6 {
+        sandbox.ready_key(3).await;
+    }
+    let last = sandbox.ready_key(3).await;
+    let hub = &sandbox.sandbox.hub;
+    assert_eq!(hub.look(|world| world.all_devices().len()), 4, "three, and the one that is signed in");
+    assert_eq!(client.me(2).await.unwrap().id, alice.id);
+    sandbox.raw_with(3, last).await.introduce().await;
+    sandbox.stop().await;
+}

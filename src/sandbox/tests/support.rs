@@ -332,25 +332,45 @@ impl Grammers {
         user(self.call(dc, &sign_in(phone, &hash, &code)).await.unwrap())
     }
 
-    /// The next update that the server pushes or answers, of whatever kind.
+    /// The next update that the server pushes or answers, of whatever kind, and who is named with it. Whom a short one
+    /// leaves unnamed is learnt as clients do it: from the difference.
     pub(super) async fn update(&mut self) -> (tl::enums::Update, Vec<tl::types::User>) {
         loop {
-            let UpdatesLike::Updates(tl::enums::Updates::Updates(updates)) =
-                soon(self.updates.recv()).await.expect("no more updates")
-            else {
-                continue;
-            };
-            let users = updates
-                .users
-                .into_iter()
-                .map(|user| match user {
-                    tl::enums::User::User(user) => user,
-                    tl::enums::User::Empty(_) => panic!("nobody"),
-                })
-                .collect();
-            let update = updates.updates.into_iter().next_back().unwrap();
-            return (update, users);
+            match soon(self.updates.recv()).await.expect("no more updates") {
+                UpdatesLike::Updates(tl::enums::Updates::Updates(updates)) => {
+                    let update = updates.updates.into_iter().next_back().unwrap();
+                    return (update, people(updates.users));
+                }
+                UpdatesLike::Updates(tl::enums::Updates::UpdateShortMessage(short)) => {
+                    return self.in_full(&short).await;
+                }
+                _ => {}
+            }
         }
+    }
+
+    /// The message of a short update with everybody it names.
+    async fn in_full(
+        &self,
+        short: &tl::types::UpdateShortMessage,
+    ) -> (tl::enums::Update, Vec<tl::types::User>) {
+        let request = f::updates::GetDifference {
+            pts: short.pts - 1,
+            pts_limit: None,
+            pts_total_limit: None,
+            date: short.date,
+            qts: 0,
+            qts_limit: None,
+        };
+        let (messages, users) = match self.call(2, &request).await.unwrap() {
+            tl::enums::updates::Difference::Difference(all) => (all.new_messages, all.users),
+            tl::enums::updates::Difference::Slice(part) => (part.new_messages, part.users),
+            none => panic!("{none:?}"),
+        };
+        let message =
+            messages.into_iter().find(|message| message.id() == short.id).expect("the same message");
+        let update = tl::types::UpdateNewMessage { message, pts: short.pts, pts_count: short.pts_count };
+        (update.into(), people(users))
     }
 
     /// The next message that somebody else wrote, and who is named with it. grammers passes answers on as updates, too.
@@ -401,6 +421,14 @@ pub(super) fn sign_in(phone: &str, hash: &str, code: &str) -> f::auth::SignIn {
         phone_code: Some(code.to_owned()),
         email_verification: None,
     }
+}
+
+fn people(users: Vec<tl::enums::User>) -> Vec<tl::types::User> {
+    let people = users.into_iter().map(|user| match user {
+        tl::enums::User::User(user) => user,
+        tl::enums::User::Empty(_) => panic!("nobody"),
+    });
+    people.collect()
 }
 
 /// A message that is there.
@@ -831,7 +859,7 @@ pub(super) fn read_result<R: RemoteCall + Sync>(result: &[u8]) -> Result<R::Retu
     if let Ok(tl::enums::RpcError::Error(error)) = tl::enums::RpcError::from_bytes(result) {
         return Err(format!("{} {}", error.error_code, error.error_message));
     }
-    let unpacked = crate::sandbox::wire::envelope::gunzip_packet(result);
+    let unpacked = crate::sandbox::wire::envelope::gunzip(result, &mut { u64::MAX });
     Ok(R::Return::from_bytes(unpacked.as_deref().unwrap_or(result)).unwrap())
 }
 

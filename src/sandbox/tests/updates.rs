@@ -3,6 +3,7 @@
 
 use grammers_tl_types as tl;
 use serde_json::json;
+use tl::Identifiable;
 use tl::enums as e;
 use tl::functions as f;
 use tl::types as t;
@@ -121,12 +122,11 @@ async fn every_device_is_told_but_the_one_that_sent_has_its_answer_only() {
 
     // The next thing that the sender hears of is somebody else's message.
     sandbox.play(ALICE, "send", json!({"to": "some_bot", "text": "hello"})).await;
-    let push = raw.find(0x74ae_4240).await;
-    let e::Updates::Updates(push) = tl::Deserializable::from_bytes(&push.body).unwrap() else {
-        panic!("no updates")
+    let push = raw.find(t::UpdateShortMessage::CONSTRUCTOR_ID).await;
+    let e::Updates::UpdateShortMessage(push) = tl::Deserializable::from_bytes(&push.body).unwrap() else {
+        panic!("not short")
     };
-    let e::Update::NewMessage(new) = &push.updates[0] else { panic!("{push:?}") };
-    assert_eq!(full(new.message.clone()).message, "hello");
+    assert_eq!((push.message.as_str(), push.out), ("hello", false));
     drop(bot);
     sandbox.stop().await;
 }
@@ -320,5 +320,32 @@ async fn people_block_over_the_wire_and_methods_keep_to_their_kind() {
     let (_, calls) = sandbox.control("GET", "/api/calls", None).await;
     assert!(calls.as_array().unwrap().iter().all(|call| call["unknown"] == json!(false)), "{calls}");
     bot.call(2, &get_self()).await.unwrap();
+    sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_write_that_failed_nothing_happens_until_everything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Running::start(folder.path()).await;
+    let _client = started(&sandbox).await;
+    // Where the journal would be written anew.
+    let obstacle = folder.path().join("journal.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    sandbox.sandbox.hub.break_journal();
+    let note = |text: &str| json!({"to": ALICE, "text": text});
+    for text in ["lost at first", "refused"] {
+        assert_eq!(sandbox.play_refused(ALICE, "send", note(text)).await.0, 500);
+    }
+    let advance = json!({"advance_seconds": 5});
+    assert_eq!(sandbox.control("POST", "/api/clock", Some(advance)).await.0, 500);
+    assert!(sandbox.clock.offset_millis() < 5_000);
+    std::fs::remove_dir(&obstacle).unwrap();
+    sandbox.play(ALICE, "send", note("kept")).await;
+    let seen = sandbox.messages(ALICE, 0).await;
+    let texts: Vec<_> = seen.iter().map(|message| message["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["/start", "lost at first", "kept"]);
+    sandbox.stop().await;
+    let sandbox = Running::start(folder.path()).await;
+    assert_eq!(sandbox.messages(ALICE, 0).await, seen);
     sandbox.stop().await;
 }

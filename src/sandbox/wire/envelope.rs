@@ -23,8 +23,8 @@ pub(crate) const GZIP_PACKED: u32 = 0x3072_cfa1;
 
 /// The most messages in one container, as Telegram has it.
 pub(crate) const MAX_CONTAINED: usize = 1020;
-/// The most bytes that one packet may inflate to.
-const MAX_INFLATED: u64 = 4 << 20;
+/// The most bytes that one packet may inflate to, all that is compressed in it taken together.
+pub(crate) const MAX_INFLATED: u64 = 4 << 20;
 
 /// A 2048-bit authorisation key. Does not print.
 #[derive(Clone, PartialEq, Eq)]
@@ -165,6 +165,14 @@ pub(crate) fn container(messages: &[Message]) -> Vec<u8> {
     body
 }
 
+/// The body of the `rpc_result` that answers this request.
+pub(crate) fn rpc_result(request: i64, result: Vec<u8>) -> Vec<u8> {
+    let mut body = RPC_RESULT.to_le_bytes().to_vec();
+    body.extend(request.to_le_bytes());
+    body.extend(result);
+    body
+}
+
 /// A message as it came: alone, or a container's contents.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unpacked {
@@ -181,16 +189,16 @@ pub(crate) enum Unpackable {
     BadGzip,
 }
 
-/// Takes gzip and one level of container off a message. Containers do not nest.
-pub(crate) fn unpack(message: Message) -> Result<Unpacked, Unpackable> {
-    let mut budget = MAX_INFLATED;
-    let message = inflated(message, &mut budget)?;
+/// Takes gzip and one level of container off a message. Containers do not nest. `budget`: how many bytes may come out of
+/// what is compressed, of which is taken what did.
+pub(crate) fn unpack(message: Message, budget: &mut u64) -> Result<Unpacked, Unpackable> {
+    let message = inflated(message, budget)?;
     if message.constructor() != MSG_CONTAINER {
         return Ok(Unpacked::Single(message));
     }
     let mut contained = Vec::new();
     for inner in contents(&message).ok_or(Unpackable::BadContainer)? {
-        let inner = inflated(inner, &mut budget)?;
+        let inner = inflated(inner, budget)?;
         if inner.constructor() == MSG_CONTAINER || inner.id >= message.id {
             return Err(Unpackable::BadContainer);
         }
@@ -218,29 +226,24 @@ fn inflated(message: Message, budget: &mut u64) -> Result<Message, Unpackable> {
     if message.constructor() != GZIP_PACKED {
         return Ok(message);
     }
-    let body = gunzip(&message.body, *budget).ok_or(Unpackable::BadGzip)?;
-    *budget = budget.saturating_sub(u64::try_from(body.len()).unwrap_or(u64::MAX));
+    let body = gunzip(&message.body, budget).ok_or(Unpackable::BadGzip)?;
     if constructor(&body) == GZIP_PACKED {
         return Err(Unpackable::BadGzip);
     }
     Ok(Message { body, ..message })
 }
 
-/// Inflates a whole `gzip_packed`. `None` when it is damaged or longer than `limit` bytes.
-pub(crate) fn gunzip(packed: &[u8], limit: u64) -> Option<Vec<u8>> {
+/// Inflates a whole `gzip_packed` and takes its length off the budget. `None` when it is damaged or longer than that.
+pub(crate) fn gunzip(packed: &[u8], budget: &mut u64) -> Option<Vec<u8>> {
+    let limit = *budget;
     let data = Vec::<u8>::deserialize(&mut Cursor::from_slice(packed.get(4..)?)).ok()?;
     let mut body = Vec::new();
-    flate2::read::GzDecoder::new(data.as_slice())
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut body)
-        .ok()?;
-    let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
-    (length <= limit && body.len() >= 4).then_some(body)
-}
-
-/// As [`gunzip`], with the limit of one packet.
-pub(crate) fn gunzip_packet(packed: &[u8]) -> Option<Vec<u8>> {
-    gunzip(packed, MAX_INFLATED)
+    let inflated =
+        flate2::read::GzDecoder::new(data.as_slice()).take(limit.saturating_add(1)).read_to_end(&mut body);
+    let left = limit.checked_sub(u64::try_from(body.len()).unwrap_or(u64::MAX));
+    // What was too much, or damaged at its end, was inflated all the same.
+    *budget = left.unwrap_or(0);
+    (inflated.is_ok() && left.is_some() && body.len() >= 4).then_some(body)
 }
 
 /// A `gzip_packed` of `body`; `None` when compressing failed, which memory never does.
@@ -292,6 +295,10 @@ pub(crate) mod tests {
 
     fn message(id: i64, body: &[u8]) -> Message {
         Message { id, seq_no: 1, body: body.to_vec() }
+    }
+
+    fn unpack(message: Message) -> Result<Unpacked, Unpackable> {
+        super::unpack(message, &mut { MAX_INFLATED })
     }
 
     #[test]
@@ -350,6 +357,9 @@ pub(crate) mod tests {
         assert!(bomb.len() < 64 << 10);
         assert_eq!(unpack(message(4, &bomb)), Err(Unpackable::BadGzip));
         assert_eq!(unpack(message(4, &gzip(&packed).unwrap())), Err(Unpackable::BadGzip));
+        let mut budget = MAX_INFLATED;
+        super::unpack(message(4, &packed), &mut budget).unwrap();
+        assert_eq!(budget, MAX_INFLATED - 4096, "the rest is for what else is compressed in there");
     }
 
     proptest! {

@@ -220,15 +220,21 @@ impl World {
         if !self.is_bot(bot) {
             return Err(Refusal::BotInvalid);
         }
+        Self::check_start(parameter)?;
+        let text = format!("/start {parameter}").trim_end().to_owned();
+        self.send(sender, bot, Draft { text, random_id, ..Draft::default() }, now)
+    }
+
+    /// Whether this can be the parameter of a bot's `/start`.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub(crate) fn check_start(parameter: &str) -> Result<(), Refusal> {
         let plausible = parameter.chars().count() <= MAX_START
             && parameter
                 .chars()
                 .all(|character| character.is_ascii_alphanumeric() || "_-".contains(character));
-        if !plausible {
-            return Err(Refusal::StartParamInvalid);
-        }
-        let text = format!("/start {parameter}").trim_end().to_owned();
-        self.send(sender, bot, Draft { text, random_id, ..Draft::default() }, now)
+        plausible.then_some(()).ok_or(Refusal::StartParamInvalid)
     }
 
     /// An account wants nothing more from another, or does again.

@@ -91,9 +91,16 @@ async function refresh() {
   route();
 }
 
+// As arguments of one call, a hundred thousand ids would be too many.
+function newestOf(messages) {
+  let newest = 0;
+  for (const id of messages.keys()) if (id > newest) newest = id;
+  return newest;
+}
+
 async function fetchMessages() {
   const { messages } = state;
-  const newest = Math.max(0, ...messages.keys());
+  const newest = newestOf(messages);
   const after = Math.max(0, newest - OVERLAP);
   const current = await call('GET', `${mine('messages')}?after=${after}`);
   if (messages !== state.messages) return false;
@@ -107,9 +114,18 @@ async function fetchMessages() {
 
 // `#+15550100001` is a person's list of chats, `#+15550100001/777000` a chat; `/username?start=…` a link of an app.
 function place() {
-  const [, phone, chat] = /^#(\+\d{7,15})(?:\/(\d+))?$/.exec(decodeURIComponent(location.hash)) ?? [];
+  const [, phone, chat] = /^#(\+\d{7,15})(?:\/(\d+))?$/.exec(decoded(location.hash)) ?? [];
   const isLink = /^\/\w+$/.test(location.pathname);
   return { phone, chat: chat ? Number(chat) : null, isLink };
+}
+
+// Anybody can write an address, also one that cannot be decoded.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return '';
+  }
 }
 
 const at = (person, chat) => `#${person.phone}${chat ? `/${chat}` : ''}`;
@@ -384,10 +400,11 @@ function unreadOf(chats, open) {
   const key = `seen ${state.me.phone}`;
   const seen = stored(key) ?? {};
   const unread = new Map();
+  const newest = newestOf(state.messages);
   for (const chat of chats) {
     const last = chat.messages.at(-1).id;
     // Ids begin anew after a reset.
-    const known = seen[chat.id] > Math.max(...state.messages.keys()) ? 0 : (seen[chat.id] ?? 0);
+    const known = seen[chat.id] > newest ? 0 : (seen[chat.id] ?? 0);
     if (chat.id === open?.id && !document.hidden) seen[chat.id] = last;
     else unread.set(chat.id, chat.messages.filter((message) => !message.out && message.id > known).length);
   }
@@ -589,7 +606,7 @@ async function tap(id, text) {
   route();
   try {
     const { answer, alert, url } = await call('POST', mine('tap'), { message_id: id, button: text });
-    if (url) await follows(url);
+    if (url) follows(url);
     else if (answer && alert) say(answer);
     else if (answer) toast(answer);
   } catch (error) {
@@ -600,10 +617,14 @@ async function tap(id, text) {
   }
 }
 
-// Where a link button leads: into the phone, or, once the person has seen where to, out of it.
-async function follows(url) {
+// Where a link button leads, into the phone or out of it, once the person has seen where to: also in here a link can
+// say something in their name.
+function follows(url) {
   const to = new URL(/^[a-z]+:/i.test(url) ? url : `http://${url}`);
-  if (to.host === 't.me' || to.host === location.host) return openLink(to.href);
+  if (to.host === 't.me' || to.host === location.host) {
+    say(`Open ${to.href} ?`, `${location.origin}${to.pathname}${to.search}`, () => openLink(to.href));
+    return;
+  }
   const web = ['http:', 'https:'].includes(to.protocol);
   say(web ? `Open ${to.href} ?` : `A link that a browser does not open: ${to.href}`, web ? to.href : null);
 }
@@ -654,14 +675,20 @@ function toast(text) {
 
 const problem = (error) => toast(worded(error));
 
-function say(text, link = null) {
+// With a link to open; `inside` is what opens it without leaving the page.
+function say(text, link = null, inside = null) {
   $('alert-text').textContent = text;
   $('alert-link').hidden = !link;
   if (link) $('alert-link').href = link;
+  $('alert-link').onclick = (event) => {
+    $('alert').close();
+    if (!inside) return;
+    event.preventDefault();
+    inside().catch(problem);
+  };
   $('alert').showModal();
 }
 
-$('alert-link').onclick = () => $('alert').close();
 for (const button of document.querySelectorAll('[data-close]')) {
   button.onclick = () => button.closest('dialog').close();
 }
