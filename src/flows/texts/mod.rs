@@ -75,7 +75,9 @@ pub(crate) const fn of(language: Language) -> &'static Texts {
 /// What a message means as an answer; in any of our languages, because people mix them.
 pub(crate) fn answer(text: &str) -> Option<Words> {
     let text = text.trim().trim_end_matches(['.', '!', '\u{fe0f}']).to_lowercase();
+    // Not `+1`, which parses too, and with which people agree.
     if text.len() == 2
+        && text.bytes().all(|digit| digit.is_ascii_digit())
         && let Ok(number) = text.parse()
     {
         return Some(Words::Number(number));
@@ -175,7 +177,7 @@ mod tests {
             assert_eq!(answer(no), Some(Words::No), "{no}");
         }
         assert_eq!(answer("42"), Some(Words::Number(42)));
-        for other in ["", "yes please call me", "not now", "4", "142", "4 2", "даже", "✅❌"] {
+        for other in ["", "yes please call me", "not now", "4", "142", "4 2", "+1", "даже", "✅❌"] {
             assert_eq!(answer(other), None, "{other}");
         }
     }
