@@ -165,6 +165,7 @@ pub struct App {
     gateway: Gateway,
     bots: Bots,
     sign_in: SignIn,
+    outbox: Outbox,
     tasks: Tasks,
 }
 
@@ -206,8 +207,15 @@ impl App {
             SignIn::open(Arc::clone(&store), gateway.clone(), Arc::clone(&clock), tasks.clone()).await?;
         let readiness =
             Readiness::new(Arc::clone(&store), gateway.clone(), bots.clone(), default_bot, tasks.clone());
-        let room =
-            sign_ins::Room { store, accounts, outbox, confirm, clock, ids: ids.clone(), mode: settings.mode };
+        let room = sign_ins::Room {
+            store,
+            accounts,
+            outbox: outbox.clone(),
+            confirm,
+            clock,
+            ids: ids.clone(),
+            mode: settings.mode,
+        };
         let demo = settings.apps.demo;
         let (auth, developers) = room.open(settings.apps, address, &tasks).await?;
 
@@ -223,7 +231,7 @@ impl App {
         }
         serve(&tasks, "http", acceptor, http::routes(parts));
         tracing::info!(%address, mode = %settings.mode, "serving");
-        Ok(Self { address, ops_address, gateway, bots, sign_in: custody, tasks })
+        Ok(Self { address, ops_address, gateway, bots, sign_in: custody, outbox, tasks })
     }
 
     /// Where it listens.
@@ -248,6 +256,7 @@ impl App {
         if let Err(error) = self.sign_in.settle_custody().await {
             tracing::error!(%error, "the store does not keep the unsaved session");
         }
+        self.outbox.end();
         let ended = self.tasks.finish(STOP.saturating_sub(begun.elapsed())).await;
         if drained.is_err() || saved.is_err() || !ended {
             tracing::warn!("not everything ended in time");

@@ -241,7 +241,7 @@ function decoded(part) {
 
 // ---------------------------------------------------------------- the code to copy
 
-const templates = new Map(['example', 'curl'].map((id) => [id, $(id).textContent]));
+const templates = new Map(['secret', 'example', 'curl'].map((id) => [id, $(id).textContent]));
 
 // Puts what is known into the code to copy; the rest keeps its placeholder.
 function fillIn(known) {

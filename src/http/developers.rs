@@ -290,7 +290,15 @@ fn is_origin(text: &str) -> bool {
 }
 
 fn is_https(text: &str) -> bool {
-    text.len() <= 2048 && Url::parse(text).is_ok_and(|url| url.scheme() == "https" && url.host().is_some())
+    // Telegram takes a link under a button only to a host that others can reach, without a user's name in it.
+    let reachable = |url: &Url| match url.host() {
+        Some(url::Host::Domain(name)) => name.trim_end_matches('.').contains('.'),
+        Some(url::Host::Ipv4(_) | url::Host::Ipv6(_)) => true,
+        None => false,
+    };
+    let plain = |url: &Url| url.username().is_empty() && url.password().is_none();
+    text.len() <= 2048
+        && Url::parse(text).is_ok_and(|url| url.scheme() == "https" && reachable(&url) && plain(&url))
 }
 
 impl ProjectView {

@@ -91,6 +91,8 @@ fn welcome(service: SocketAddr, control: SocketAddr) -> String {
     let people = people.concat();
     format!(
         "telegram-connector with a sandbox Telegram of its own\n\n  \
+             Try it              http://{service}/demo\n  \
+             Virtual phone       http://{control}/\n  \
              Swagger UI          http://{service}/docs\n  \
              Sandbox control     http://{control}/docs\n  \
              People of the sandbox\n{people}\n  \

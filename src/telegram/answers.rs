@@ -34,7 +34,7 @@ pub enum Custody {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one at a time, and only passed on")]
 pub enum CodeRequest {
-    /// Telegram has sent a code. The parts are what [`PendingSignIn`] is made of.
+    /// Telegram has sent a code. The parts are what [`PendingSignIn`](crate::domain::login::PendingSignIn) is made of.
     Sent {
         /// Telegram's handle for the code.
         phone_code_hash: String,

@@ -176,7 +176,7 @@ impl Bot {
         let mut account = match account {
             Some(account) => {
                 // Only to go on where it was: what cannot be read now is not waited for.
-                if let Ok(Some(session)) = self.vault.load().await {
+                if let Some(Ok(Some(session))) = self.unless_stopped(self.vault.load()).await {
                     self.go_on(&account, &session);
                 }
                 account

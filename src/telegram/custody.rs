@@ -192,7 +192,7 @@ pub(super) async fn change_worth_saving(
     saved: Changes,
     delay: Duration,
 ) {
-    if changes.changed().await.is_err() {
+    if *changes.borrow_and_update() == saved && changes.changed().await.is_err() {
         return std::future::pending().await;
     }
     if changes.borrow_and_update().login == saved.login {

@@ -213,90 +213,92 @@ fn writer(event: &AccountEvent) -> Option<(i64, i64)> {
 
 #[cfg(test)]
 mod tests {
-    #![cfg(feature = "sandbox")]
+    #[cfg(feature = "sandbox")]
+    mod with_a_sandbox {
+        use futures_util::FutureExt as _;
+        use serde_json::json;
+        use tl::{Deserializable as _, Serializable as _};
 
-    use futures_util::FutureExt as _;
-    use serde_json::json;
-    use tl::{Deserializable as _, Serializable as _};
+        use super::super::*;
+        use crate::domain::account::TelegramSession;
+        use crate::domain::ids::Ids;
+        use crate::domain::ids::Secret;
+        use crate::domain::login::Phone;
+        use crate::lifecycle::OffsetClock;
+        use crate::lifecycle::Tasks;
+        use crate::lifecycle::os_seed;
+        use crate::sandbox::NewPerson;
+        use crate::sandbox::Sandbox;
+        use crate::telegram::Network;
+        use crate::telegram::Settings;
+        use crate::telegram::sign_in;
 
-    use super::*;
-    use crate::domain::account::TelegramSession;
-    use crate::domain::ids::Ids;
-    use crate::domain::ids::Secret;
-    use crate::domain::login::Phone;
-    use crate::lifecycle::OffsetClock;
-    use crate::lifecycle::Tasks;
-    use crate::lifecycle::os_seed;
-    use crate::sandbox::NewPerson;
-    use crate::sandbox::Sandbox;
-    use crate::telegram::Network;
-    use crate::telegram::Settings;
-    use crate::telegram::sign_in;
-
-    async fn post(sandbox: &Sandbox, path: &str, body: serde_json::Value) -> serde_json::Value {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let url = format!("http://{}{path}", sandbox.control_address());
-        let answer = client.post(url).json(&body).send().await.unwrap();
-        answer.error_for_status().unwrap().json().await.unwrap()
-    }
-
-    /// A message as `updateShortMessage` brings it: with its author's id, and nothing more of them.
-    fn short(author: i64, text: &str) -> tl::enums::Update {
-        let mut bytes = vec![0; 8];
-        1_i32.serialize(&mut bytes);
-        tl::enums::Peer::User(tl::types::PeerUser { user_id: author }).serialize(&mut bytes);
-        1_700_000_000_i32.serialize(&mut bytes);
-        text.to_owned().serialize(&mut bytes);
-        let message = tl::types::Message::from_bytes(&bytes).unwrap();
-        tl::types::UpdateNewMessage { message: message.into(), pts: 1, pts_count: 1 }.into()
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_author_of_a_short_update_is_learnt_from_the_difference() {
-        let (folder, tasks) = (tempfile::tempdir().unwrap(), Tasks::new());
-        let ids = Ids::from_seed(os_seed().unwrap());
-        let place = crate::sandbox::Settings::new(folder.path().to_owned(), "127.0.0.1:0".parse().unwrap());
-        let sandbox = Sandbox::start(place, OffsetClock::default(), ids.clone(), &tasks).await.unwrap();
-        let person = |phone: &str, name: &str| NewPerson {
-            phone: phone.to_owned(),
-            first_name: name.to_owned(),
-            ..NewPerson::default()
-        };
-        sandbox.add_person(person("+15550100001", "Alice")).unwrap();
-        let bob = sandbox.add_person(person("+15550100002", "Bob")).unwrap().id;
-        let joined = sandbox.network();
-        let network = Network::other(joined.dcs.into_iter().collect(), &joined.rsa_public_key).unwrap();
-        let settings = Settings::new(1, Secret::new("hash".to_owned()), network);
-        let taken = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let sink: crate::telegram::EventSink = {
-            let taken = Arc::clone(&taken);
-            Arc::new(move |_, events| {
-                taken.lock().unwrap().extend(events);
-                std::future::ready(true).boxed()
-            })
-        };
-        let alice = Account::new(TelegramSession::default(), settings, ids, tasks.clone(), sink);
-        post(&sandbox, "/api/faults", json!({ "sent_code": { "type": "success", "times": 1 } })).await;
-        let phone = Phone::parse("+15550100001").unwrap();
-        assert!(matches!(sign_in::send_code(&alice, &phone).await, Ok(sign_in::SentBy::Nothing)));
-
-        let sent = json!({ "to": "+15550100001", "text": "hello" });
-        post(&sandbox, "/api/accounts/+15550100002/send", sent).await;
-        alice.take_in(vec![short(bob, "hello")], Vec::new()).await.unwrap();
-        // Once known, nobody is asked for again, and the last one can be written to.
-        alice.close().await;
-        alice.take_in(vec![short(bob, "hello again")], Vec::new()).await.unwrap();
-        let events = taken.lock().unwrap().clone();
-        assert_eq!(events.len(), 2);
-        for event in events {
-            let AccountEvent::Message { from, .. } = event else { panic!("{event:?}") };
-            assert_eq!((from.id, from.name.as_str()), (bob, "Bob"));
-            assert!(from.access_hash != 0);
+        async fn post(sandbox: &Sandbox, path: &str, body: serde_json::Value) -> serde_json::Value {
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let url = format!("http://{}{path}", sandbox.control_address());
+            let answer = client.post(url).json(&body).send().await.unwrap();
+            answer.error_for_status().unwrap().json().await.unwrap()
         }
-        assert!(alice.live_session().access_hash(bob).is_some(), "it is remembered");
-        // Without anybody to ask, a stranger's message is not taken in: it will come again.
-        assert!(alice.take_in(vec![short(bob + 1, "hello")], Vec::new()).await.is_err());
-        assert_eq!(taken.lock().unwrap().len(), 2);
-        assert!(tasks.finish(std::time::Duration::from_secs(5)).await);
+
+        /// A message as `updateShortMessage` brings it: with its author's id, and nothing more of them.
+        fn short(author: i64, text: &str) -> tl::enums::Update {
+            let mut bytes = vec![0; 8];
+            1_i32.serialize(&mut bytes);
+            tl::enums::Peer::User(tl::types::PeerUser { user_id: author }).serialize(&mut bytes);
+            1_700_000_000_i32.serialize(&mut bytes);
+            text.to_owned().serialize(&mut bytes);
+            let message = tl::types::Message::from_bytes(&bytes).unwrap();
+            tl::types::UpdateNewMessage { message: message.into(), pts: 1, pts_count: 1 }.into()
+        }
+
+        #[tokio::test(flavor = "multi_thread")]
+        async fn the_author_of_a_short_update_is_learnt_from_the_difference() {
+            let (folder, tasks) = (tempfile::tempdir().unwrap(), Tasks::new());
+            let ids = Ids::from_seed(os_seed().unwrap());
+            let place =
+                crate::sandbox::Settings::new(folder.path().to_owned(), "127.0.0.1:0".parse().unwrap());
+            let sandbox = Sandbox::start(place, OffsetClock::default(), ids.clone(), &tasks).await.unwrap();
+            let person = |phone: &str, name: &str| NewPerson {
+                phone: phone.to_owned(),
+                first_name: name.to_owned(),
+                ..NewPerson::default()
+            };
+            sandbox.add_person(person("+15550100001", "Alice")).unwrap();
+            let bob = sandbox.add_person(person("+15550100002", "Bob")).unwrap().id;
+            let joined = sandbox.network();
+            let network = Network::other(joined.dcs.into_iter().collect(), &joined.rsa_public_key).unwrap();
+            let settings = Settings::new(1, Secret::new("hash".to_owned()), network);
+            let taken = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let sink: crate::telegram::EventSink = {
+                let taken = Arc::clone(&taken);
+                Arc::new(move |_, events| {
+                    taken.lock().unwrap().extend(events);
+                    std::future::ready(true).boxed()
+                })
+            };
+            let alice = Account::new(TelegramSession::default(), settings, ids, tasks.clone(), sink);
+            post(&sandbox, "/api/faults", json!({ "sent_code": { "type": "success", "times": 1 } })).await;
+            let phone = Phone::parse("+15550100001").unwrap();
+            assert!(matches!(sign_in::send_code(&alice, &phone).await, Ok(sign_in::SentBy::Nothing)));
+
+            let sent = json!({ "to": "+15550100001", "text": "hello" });
+            post(&sandbox, "/api/accounts/+15550100002/send", sent).await;
+            alice.take_in(vec![short(bob, "hello")], Vec::new()).await.unwrap();
+            // Once known, nobody is asked for again, and the last one can be written to.
+            alice.close().await;
+            alice.take_in(vec![short(bob, "hello again")], Vec::new()).await.unwrap();
+            let events = taken.lock().unwrap().clone();
+            assert_eq!(events.len(), 2);
+            for event in events {
+                let AccountEvent::Message { from, .. } = event else { panic!("{event:?}") };
+                assert_eq!((from.id, from.name.as_str()), (bob, "Bob"));
+                assert!(from.access_hash != 0);
+            }
+            assert!(alice.live_session().access_hash(bob).is_some(), "it is remembered");
+            // Without anybody to ask, a stranger's message is not taken in: it will come again.
+            assert!(alice.take_in(vec![short(bob + 1, "hello")], Vec::new()).await.is_err());
+            assert_eq!(taken.lock().unwrap().len(), 2);
+            assert!(tasks.finish(Duration::from_secs(5)).await);
+        }
     }
 }

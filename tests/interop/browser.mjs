@@ -28,10 +28,11 @@ const tasks = {
     const before = await execute(get);
     await page.locator('.scheme-container button.authorize').click();
     const dialogue = page.locator('.dialog-ux .modal-ux');
-    await dialogue.locator('input').first().fill(token);
-    await dialogue.locator('button.authorize').click();
+    const form = dialogue.locator('form').filter({ hasText: 'operator' });
+    await form.locator('input').first().fill(token);
+    await form.locator('button.authorize').click();
     await page.screenshot({ path: `${pictures}/authorize.png` });
-    await dialogue.locator('button.btn-done').click();
+    await form.locator('button.btn-done').click();
     return { before, after: await execute(get) };
   },
 
@@ -100,13 +101,21 @@ const tasks = {
     await page.locator('#code summary').first().click();
     await look(page, 'demo-confirmed');
     await look(phone, 'phone-confirmed');
+    // The server's part, as the page tells it, while the page looks on.
+    const claims = JSON.parse(await page.locator('#proof-claims').textContent());
+    const { token } = await post(service, '/api/v1/dev/login', DEVELOPER);
+    const { webhook_secret: secret } = await get(service, '/api/v1/dev/projects/proj_demo/webhook-secret', token);
+    const [, body] = /-d '(.*)'/.exec(await page.locator('#consume').textContent());
+    const server = await post(service, '/api/v1/verify', JSON.parse(body), secret);
+    await page.locator('#consumed', { hasText: 'Consumed by your server' }).waitFor();
     const seen = {
+      server: server.status,
       beforeTheClick,
       prompt,
       hello: await hello.innerText(),
       steps: await page.locator('#steps .done').evaluateAll((steps) => steps.map((step) => step.id.replace('step-', ''))),
       header: JSON.parse(await page.locator('#proof-header').textContent()),
-      claims: JSON.parse(await page.locator('#proof-claims').textContent()),
+      claims,
       phone: phone.url(),
       buttonsLeft: await phone.locator('#messages .buttons button').count(),
     };
@@ -116,8 +125,8 @@ const tasks = {
     return { ...seen, startsAfterReload: starts.length, ...look.findings };
   },
 
-  // Cancelled by one person, and confirmed at the second try.
-  async demoCancelled(page, { service, pictures }) {
+  // Cancelled by one person, and confirmed at the second try; nothing done at the third.
+  async demoCancelled(page, { service, control, pictures }) {
     const look = looker(pictures);
     await page.goto(`${service}/demo`);
     const phone = await begins(page);
@@ -136,7 +145,66 @@ const tasks = {
     await second.getByRole('button', { name: '✅ Confirm' }).click();
     const hello = page.getByRole('heading', { name: 'Hello, ' });
     await hello.waitFor();
-    return { ...seen, hello: await hello.innerText(), ...look.findings };
+    seen.hello = await hello.innerText();
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await begins(page);
+    await post(control, '/api/clock', { advance_seconds: 601 });
+    await again.waitFor();
+    await look(page, 'demo-expired');
+    return { ...seen, late: await page.locator('#over-heading').innerText(), ...look.findings };
+  },
+
+  // All kinds of buttons: an app that asks for the number on its page, for the telephone's number, and for a return.
+  async buttons(page, { service, control, pictures }) {
+    const look = looker(pictures);
+    const { token } = await post(service, '/api/v1/dev/login', DEVELOPER);
+    const shop = { name: 'Shop', req_phone: true, match_code: true, return_url: 'https://shop.example/back' };
+    const { project_id } = await post(service, '/api/v1/dev/projects', shop, token);
+    const { deeplink, match_code: number, session_token } = await post(service, '/api/v1/generate/public', { project_id });
+    // The link is pasted, as from another device.
+    await page.goto(`${control}/#${PHONE}`);
+    await page.getByRole('button', { name: 'Open a link' }).click();
+    const field = page.getByLabel('Paste the link');
+    await field.fill('https://example.com/not-a-deep-link');
+    const open = page.getByRole('dialog').getByRole('button', { name: 'Open' });
+    await open.click();
+    const refused = page.locator('#paste-form .problem:not(:empty)');
+    await refused.waitFor();
+    const refusal = await refused.innerText();
+    await field.fill(deeplink);
+    await open.click();
+    const right = page.getByRole('button', { name: number, exact: true });
+    await right.waitFor();
+    const numbers = await page.locator('#messages .buttons button', { hasText: /^\d\d$/ }).count();
+    await look(page, 'phone-numbers');
+    await right.click();
+    const toast = page.locator('#toast.shown');
+    await toast.waitFor();
+    const told = await toast.innerText();
+    const share = page.locator('#keyboard').getByRole('button', { name: 'Share my phone number' });
+    await share.waitFor();
+    await look(page, 'phone-keyboard');
+    await share.click();
+    const back = page.getByRole('button', { name: 'Back to Shop' });
+    await back.waitFor();
+    await share.waitFor({ state: 'hidden' });
+    await look(page, 'phone-back');
+    const contact = await page.locator('#messages .out', { hasText: PHONE }).count();
+    await back.click();
+    const away = page.locator('#alert-link');
+    await away.waitFor();
+    const asked = await page.locator('#alert-text').innerText();
+    const link = { href: await away.getAttribute('href'), rel: await away.getAttribute('rel') };
+    await page.getByRole('alertdialog').getByRole('button', { name: 'Close' }).click();
+
+    await page.getByRole('button', { name: 'Block' }).click();
+    const unblock = page.locator('#big', { hasText: 'Unblock' });
+    await unblock.waitFor();
+    const blocked = (await get(control, '/api/accounts')).map((person) => person.blocked.length);
+    await unblock.click();
+    await page.getByLabel('Message', { exact: true }).waitFor();
+    const session = await post(service, '/api/v1/verify/public', { project_id, session_token });
+    return { refusal, numbers, told, contact, asked, link, blocked, phone: session.telegram_phone, ...look.findings };
   },
 
   // The virtual phone by itself: a new person writes to Alice, who answers; a login code; a link to nobody.
@@ -182,9 +250,8 @@ const tasks = {
     };
 
     // Alice is not signed in anywhere, so her login code comes by SMS.
-    const json = { 'content-type': 'application/json' };
-    const signIn = (body) => fetch(`${service}/sign_in`, { method: 'POST', headers: json, body: JSON.stringify(body) });
-    await signIn({ phone: PHONE });
+    await fetch(`${service}/sign_in`, { method: 'POST', headers: headers(), body: JSON.stringify({ phone: PHONE }) });
+    await page.goto(`${control}/#${PHONE}`);
     const code = page.locator('#sms button.code');
     await code.waitFor();
     await look(page, 'phone-code');
@@ -206,7 +273,12 @@ async function begins(page, button = page.getByRole('button', { name: 'Sign in w
   return phone;
 }
 
-const messages = async (control, phone) => (await fetch(`${control}/api/accounts/${phone}/messages`)).json();
+const DEVELOPER = { email: 'demo@example.com', password: 'demo-password' };
+const headers = (token) => ({ 'content-type': 'application/json', ...(token ? { authorization: `Bearer ${token}` } : {}) });
+const get = async (base, path, token) => (await fetch(base + path, { headers: headers(token) })).json();
+const post = async (base, path, body, token) =>
+  (await fetch(base + path, { method: 'POST', headers: headers(token), body: JSON.stringify(body) })).json();
+const messages = (control, phone) => get(control, `/api/accounts/${phone}/messages`);
 
 // Takes pictures of a page as a desktop and as a phone show it, and finds what is too wide or has no name.
 function looker(pictures) {

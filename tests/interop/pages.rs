@@ -20,8 +20,9 @@ async fn a_newcomer_signs_in_on_the_demo_page_with_the_virtual_phone() {
     assert_eq!(seen["beforeTheClick"], json!([]), "the phone acted before the person did");
     assert!(seen["prompt"].as_str().unwrap().contains("Chrom"), "where from is not told: {seen}");
     assert_eq!(seen["hello"], "Hello, Alice");
-    assert_eq!(seen["steps"], json!(["generate", "open", "confirm", "proof"]));
+    assert_eq!(seen["steps"], json!(["generate", "open", "confirm", "proof", "consume"]));
     assert_eq!(seen["header"]["alg"], "HS256");
+    assert_eq!(seen["server"], "confirmed", "the curl command on the page does not consume the proof");
     let claims = &seen["claims"];
     assert_eq!(claims["project_id"], "proj_demo");
     assert_eq!(claims["telegram_username"], "alice_sandbox");
@@ -42,6 +43,23 @@ async fn who_cancels_is_told_so_and_the_next_try_is_one_click() {
     assert_eq!(seen["over"], "Cancelled");
     assert_eq!(seen["remembered"], "Open as Bob");
     assert_eq!(seen["hello"], "Hello, Bob");
+    assert_eq!(seen["late"], "Too late");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_button_does_on_the_virtual_phone_what_it_does_in_telegram() {
+    let demo = Demo::start(&[]);
+    let seen = demo.in_a_browser("buttons", None);
+    fits(&seen);
+    assert_eq!(seen["refusal"], "This is not a link to a person or a bot");
+    assert_eq!(seen["numbers"], 3);
+    assert_eq!(seen["told"], "One more step: share your phone number");
+    assert_eq!(seen["contact"], 1, "the contact that was shared is not shown");
+    assert_eq!(seen["phone"], ALICE);
+    // A link out of the phone is shown before it is followed, and the page there learns nothing of this one.
+    assert!(seen["asked"].as_str().unwrap().contains("https://shop.example/back"), "{seen}");
+    assert_eq!(seen["link"], json!({ "href": "https://shop.example/back", "rel": "noopener noreferrer" }));
+    assert_eq!(seen["blocked"], json!([1, 0, 0]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -216,6 +216,8 @@ async fn developers_sign_in_and_keep_their_projects_to_themselves() {
         (json!({ "name": "Shop\nConfirm now" }), "INVALID_REQUEST"),
         (json!({ "name": "x".repeat(65) }), "INVALID_REQUEST"),
         (json!({ "return_url": "javascript:alert(1)" }), "INVALID_REQUEST"),
+        (json!({ "return_url": "https://localhost/back" }), "INVALID_REQUEST"),
+        (json!({ "return_url": "https://user@shop.example/back" }), "INVALID_REQUEST"),
         (json!({ "allowed_origins": ["https://shop.example/path"] }), "INVALID_REQUEST"),
         (json!({ "client_timestamps": "later" }), "INVALID_REQUEST"),
         (json!({ "webhook_url": "https://shop.example/hook" }), "INVALID_REQUEST"),

@@ -27,3 +27,4 @@ mod session_store;
 mod sign_in;
 mod store_conformance;
 mod surface;
+mod waiting;

@@ -1,7 +1,6 @@
 //! What surrounds the endpoints: probes, documents, the shape of every error.
 
 use serde_json::{Value, json};
-
 use telegram_connector::app::AppSettings;
 
 use crate::support::{ALICE, Options, World};
@@ -117,7 +116,7 @@ async fn the_demo_is_served_beside_an_embedded_sandbox_only() {
     assert_eq!(world.service.get("/demo/qr").await.refusal(), (400, "INVALID_REQUEST".into()));
     world.end().await;
 
-    let apps = AppSettings::default();
+    let apps = AppSettings { demo: false, ..AppSettings::default() };
     let world = World::with(Options { apps, ..Options::default() }).await;
     for path in ["/demo", "/demo/qr?text=a", "/demo/demo.js"] {
         assert_eq!(world.service.get(path).await.refusal(), (404, "NOT_FOUND".into()), "{path}");

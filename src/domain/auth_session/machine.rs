@@ -111,6 +111,9 @@ pub enum Refused {
     /// The number that the app shows is needed.
     #[error("the number that the app shows is needed")]
     NumberNeeded,
+    /// Words that were written before the prompt was in the chat: they answer something else.
+    #[error("the prompt was not shown before the answer")]
+    NotShown,
     /// Nobody asked for a phone number, or not for theirs.
     #[error("no phone number was asked for")]
     NoContactAsked,
@@ -253,7 +256,7 @@ impl AuthSession {
 
     fn prompt_sent(&self, message: Option<i32>, now: Timestamp) -> Result<Step, Refused> {
         let mut next = self.clone();
-        let known = self.timeline.iter().any(|milestone| milestone.what == Happening::PromptSent);
+        let known = self.is_prompted();
         match next.opening.as_mut() {
             Some(opening) if opening.prompt.is_none() && (message.is_some() || !known) => {
                 opening.prompt = message;
@@ -288,12 +291,25 @@ impl AuthSession {
             return Err(Refused::NotYours);
         }
         self.undecided(now)?;
+        if !answer.tapped && !self.is_shown_before(answer.message) {
+            return Err(Refused::NotShown);
+        }
         if answer.tapped {
             opening.prompt = Some(answer.message);
         } else {
             opening.answered_by.push(answer.message);
         }
         Ok(next)
+    }
+
+    fn is_prompted(&self) -> bool {
+        self.timeline.iter().any(|milestone| milestone.what == Happening::PromptSent)
+    }
+
+    /// Whether the prompt was in the chat before this message: words said earlier cannot mean it. A tap proves it.
+    pub fn is_shown_before(&self, message: i32) -> bool {
+        let prompt = self.opening.as_ref().and_then(|opening| opening.prompt);
+        self.is_prompted() && prompt.is_none_or(|prompt| prompt < message)
     }
 
     fn undecided(&self, now: Timestamp) -> Result<(), Refused> {

@@ -97,6 +97,21 @@ fn only_its_own_prompt_decides() {
 }
 
 #[test]
+fn words_said_before_the_prompt_was_shown_answer_something_else() {
+    let unseen = done(&session(false, None), &open(ALICE, 10), at(1));
+    let say = |message| Event::Confirm { answer: Answer { message, ..words(ALICE) }, number: None };
+    assert_eq!(unseen.apply(&say(30), at(2)), Err(Refused::NotShown));
+    assert_eq!(opened().apply(&say(19), at(3)), Err(Refused::NotShown));
+    assert_eq!(
+        opened().apply(&Event::Cancel(Answer { message: 19, ..words(ALICE) }), at(3)),
+        Err(Refused::NotShown)
+    );
+    assert!(opened().apply(&say(21), at(3)).is_ok());
+    let lost = done(&unseen, &Event::PromptSent(None), at(2));
+    assert!(lost.apply(&say(30), at(3)).is_ok(), "sent, though nobody knows as which message");
+}
+
+#[test]
 fn yes_confirms_and_no_cancels_and_neither_can_be_taken_back() {
     let step = opened().apply(&yes(ALICE), at(3)).unwrap();
     assert!(matches!(step.errands.as_slice(), [Errand { task: Task::Outcome { .. }, .. }]));
@@ -150,6 +165,7 @@ fn the_right_number_confirms_and_a_wrong_one_cancels() {
 #[test]
 fn a_wanted_phone_number_keeps_it_pending_until_it_is_given() {
     let opened = done(&session(true, None), &open(ALICE, 10), at(1));
+    let opened = done(&opened, &Event::PromptSent(Some(20)), at(1));
     let give = |person| Event::Contact { answer: words(person), phone: "+15550100001".to_owned() };
     assert_eq!(opened.apply(&give(ALICE), at(2)), Err(Refused::NoContactAsked));
     let step = opened.apply(&yes(ALICE), at(2)).unwrap();

@@ -31,6 +31,7 @@ pub(super) struct Message<'a> {
     pub(super) from: &'a Peer,
     pub(super) text: &'a str,
     pub(super) reply_to: Option<i32>,
+    pub(super) date: Timestamp,
     pub(super) now: Timestamp,
 }
 
@@ -98,6 +99,7 @@ impl Confirm {
                 | Refused::Used
                 | Refused::Pending
                 | Refused::NumberNeeded
+                | Refused::NotShown
                 | Refused::NoContactAsked,
                 _,
             ) => Reply::Decided,
@@ -130,6 +132,7 @@ impl Confirm {
                 Refused::NotYours
                 | Refused::AlreadyOpen
                 | Refused::Pending
+                | Refused::NotShown
                 | Refused::NoContactAsked
                 | Refused::OtherAccount => return Ok(()),
             },
@@ -164,6 +167,11 @@ impl Confirm {
     }
 
     async fn reply(&self, message: &Message<'_>, says: Reply, language: Language) -> Result<(), StoreError> {
+        // What was said long ago needs no answer, and nobody can make an account talk without end.
+        let stale = message.now.since(message.date) > LIFETIME;
+        if stale || !self.courtesy.permits((message.via, message.from.id), message.now) {
+            return Ok(());
+        }
         let account = message.via.account.to_le_bytes();
         let (person, id) = (message.from.id.to_le_bytes(), message.id.to_le_bytes());
         let errand = Errand {
@@ -181,8 +189,9 @@ impl Confirm {
     }
 }
 
-/// Which sign-in an answer in words means: the one it replies to, else the newest that is open. `None` too where this
-/// very message was an answer before.
+/// Which sign-in an answer in words means: the one it replies to, else the newest that is open and was shown before it. A
+/// person who answers one prompt must not decide about another that is still on its way. `None` too where this very
+/// message was an answer before.
 fn meant<'a>(sessions: &'a [AuthSession], message: &Message<'_>) -> Option<&'a AuthSession> {
     if sessions.iter().any(|session| answered_by(session, message.id)) {
         return None;
@@ -193,7 +202,9 @@ fn meant<'a>(sessions: &'a [AuthSession], message: &Message<'_>) -> Option<&'a A
             opening.is_some_and(|opening| opening.prompt == Some(to) || opening.message == to)
         })
     });
-    replied.or_else(|| sessions.iter().find(|session| session.awaits_answer(message.now)))
+    let shown =
+        |session: &&AuthSession| session.awaits_answer(message.now) && session.is_shown_before(message.id);
+    replied.or_else(|| sessions.iter().find(shown))
 }
 
 fn answered_by(session: &AuthSession, message: i32) -> bool {

@@ -2,6 +2,7 @@
 //! what follows from it is in the store before Telegram is told that we have seen it.
 
 mod button;
+mod courtesy;
 mod messages;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::Notify;
 
 pub(crate) use self::button::Button;
+use self::courtesy::Courtesy;
 use self::messages::Message;
 use super::outbox::Outbox;
 use super::texts;
@@ -37,6 +39,7 @@ pub struct Confirm {
     outbox: Outbox,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
+    courtesy: Arc<Courtesy>,
     /// Somebody opened a link: there may be a new end to wait for.
     opened: Arc<Notify>,
 }
@@ -50,7 +53,7 @@ impl std::fmt::Debug for Confirm {
 impl Confirm {
     /// Joins the parts.
     pub fn new(store: Arc<dyn Store>, outbox: Outbox, clock: Arc<dyn Clock>, tasks: Tasks) -> Self {
-        Self { store, outbox, clock, tasks, opened: Arc::default() }
+        Self { store, outbox, clock, tasks, courtesy: Arc::default(), opened: Arc::default() }
     }
 
     /// What the telegram room hands events to.
@@ -97,12 +100,12 @@ impl Confirm {
     async fn on_event(&self, account: &Account, via: Via, event: AccountEvent) -> Result<(), StoreError> {
         let now = self.clock.now();
         match event {
-            AccountEvent::Message { id, from, text, reply_to, forwarded, contact, .. } => {
+            AccountEvent::Message { id, from, text, reply_to, forwarded, contact, date } => {
                 // What is forwarded was not said to us.
                 if from.bot || forwarded {
                     return Ok(());
                 }
-                let message = Message { via, id, from: &from, text: &text, reply_to, now };
+                let message = Message { via, id, from: &from, text: &text, reply_to, date, now };
                 match contact {
                     Some(contact) => self.on_contact(&message, &contact).await,
                     None => self.on_text(&message).await,
@@ -160,6 +163,7 @@ impl Confirm {
                 | Refused::AlreadyOpen
                 | Refused::Pending
                 | Refused::NumberNeeded
+                | Refused::NotShown
                 | Refused::NoContactAsked
                 | Refused::OtherAccount => (texts.tap_not_yours, true),
             },

@@ -5,7 +5,7 @@
 mod telling;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -35,7 +35,8 @@ struct Shared {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
-    accounts: OnceLock<Accounts>,
+    /// `None` before the beginning and after the end.
+    accounts: Mutex<Option<Accounts>>,
     queues: Mutex<Queues>,
 }
 
@@ -62,7 +63,7 @@ impl std::fmt::Debug for Outbox {
 impl Outbox {
     /// An outbox that carries nothing out before [`Outbox::begin`].
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, tasks: Tasks) -> Self {
-        let (accounts, queues) = (OnceLock::new(), Mutex::default());
+        let (accounts, queues) = (Mutex::default(), Mutex::default());
         Self(Arc::new(Shared { store, clock, tasks, accounts, queues }))
     }
 
@@ -72,15 +73,25 @@ impl Outbox {
     /// The store cannot be read.
     pub async fn begin(&self, accounts: Accounts) -> Result<(), StoreError> {
         // First the accounts, then the store: what is put in meanwhile is met twice rather than not at all.
-        drop(self.0.accounts.set(accounts));
+        *self.accounts_slot() = Some(accounts);
         let left = self.0.store.errands().await?;
         self.take(left);
         Ok(())
     }
 
+    /// Lets go of the accounts. They hold whom they tell of events, and that holds this outbox: without an end the store
+    /// would stay open.
+    pub fn end(&self) {
+        *self.accounts_slot() = None;
+    }
+
+    fn accounts_slot(&self) -> MutexGuard<'_, Option<Accounts>> {
+        self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Carries out errands that are in the store.
     pub(crate) fn take(&self, errands: impl IntoIterator<Item = Errand>) {
-        if self.0.accounts.get().is_none() {
+        if self.accounts_slot().is_none() {
             // They are in the store, and `begin` will find them.
             return;
         }

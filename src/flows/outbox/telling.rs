@@ -42,7 +42,7 @@ struct Subject {
 impl Outbox {
     /// Tells it once.
     pub(super) async fn tell(&self, errand: &Errand) -> Told {
-        let account = self.0.accounts.get().and_then(|accounts| accounts.account(errand.via));
+        let account = self.accounts_slot().as_ref().and_then(|accounts| accounts.account(errand.via));
         let Some(account) = account else { return Told::Later };
         let told = match &errand.task {
             Task::Reply { to, says, language } => {
@@ -118,13 +118,23 @@ async fn tell_outcome(account: &Account, errand: &Errand, subject: &Subject) -> 
     let Subject { session, opening, app, texts, return_url } = subject;
     let Some(text) = texts.outcome(session, app) else { return Ok(()) };
     let back = return_url.as_ref().filter(|_| errand.via.bot);
-    let buttons: Vec<Vec<Button>> =
+    let mut buttons: Vec<Vec<Button>> =
         back.map(|url| vec![Button::Url { text: texts.back(app), url: url.clone() }]).into_iter().collect();
     let expired = matches!(session.state, State::Expired { .. });
     // A person who writes to a user account expects an answer, not a change further up.
     let may_edit = errand.via.bot || expired || opening.answered_by.is_empty();
     if let Some(prompt) = opening.prompt.filter(|_| may_edit) {
-        match account.edit(errand.person, errand.access_hash, prompt, &text, &buttons).await {
+        let edited = account.edit(errand.person, errand.access_hash, prompt, &text, &buttons).await;
+        let edited = match edited {
+            // Telegram does not like the link. The prompt must lose its buttons all the same.
+            Err(TelegramError::Unexpected(name)) if !buttons.is_empty() => {
+                tracing::warn!(error = name, "the outcome is told without its link");
+                buttons.clear();
+                account.edit(errand.person, errand.access_hash, prompt, &text, &buttons).await
+            }
+            edited => edited,
+        };
+        match edited {
             // Deleted by the person: there is nothing to take back.
             Ok(()) | Err(TelegramError::MessageGone) => {}
             Err(error) => return Err(error),

@@ -2,8 +2,10 @@
 
 use poem_openapi::Object;
 
+use crate::domain::clock::Timestamp;
 use crate::sandbox::Bot;
 use crate::sandbox::Person;
+use crate::sandbox::world::Account;
 use crate::sandbox::world::AccountId;
 use crate::sandbox::world::Contact;
 use crate::sandbox::world::InlineAction;
@@ -35,11 +37,17 @@ pub(super) struct AccountBody {
     pub(super) username: Option<String>,
     pub(super) dc: i32,
     pub(super) two_factor: bool,
+    /// The newest unused login code, however it was sent.
+    pub(super) login_code: Option<String>,
+    /// Ids of those from whom the person wants nothing.
+    pub(super) blocked: Vec<i64>,
 }
 
-impl From<Person> for AccountBody {
-    fn from(person: Person) -> Self {
-        Self {
+impl AccountBody {
+    /// A person at a time; `None` for a bot.
+    pub(super) fn of(world: &World, account: &Account, now: Timestamp) -> Option<Self> {
+        let person = Person::of(account)?;
+        Some(Self {
             id: person.id,
             phone: person.phone,
             first_name: person.first_name,
@@ -47,7 +55,9 @@ impl From<Person> for AccountBody {
             username: person.username,
             dc: person.dc,
             two_factor: person.two_factor,
-        }
+            login_code: account.phone().and_then(|phone| world.newest_code(phone, now)),
+            blocked: world.blocked_by(account.id).map(|other| other.0).collect(),
+        })
     }
 }
 
@@ -113,6 +123,9 @@ pub(super) struct MessageBody {
     pub(super) out: bool,
     pub(super) text: String,
     pub(super) buttons: Vec<Vec<ButtonBody>>,
+    /// What becomes of the keyboard in place of typing: `shown` (until another comes), `one_time` (until it is used) or
+    /// `removed`.
+    pub(super) keyboard: Option<String>,
     /// Unix milliseconds.
     pub(super) date: i64,
     pub(super) edited: bool,
@@ -219,11 +232,20 @@ pub(super) fn message_body(world: &World, owner: i64, message: &Message) -> Mess
         out: message.out,
         text: message.content.text.clone(),
         buttons: buttons(message),
+        keyboard: keyboard(message).map(str::to_owned),
         date: message.date.as_millis(),
         edited: message.edited.is_some(),
         reply_to: message.reply_to,
         contact: message.content.contact.as_ref().map(ContactBody::of),
         forwarded: message.content.forwarded.is_some(),
+    }
+}
+
+fn keyboard(message: &Message) -> Option<&'static str> {
+    match &message.content.markup {
+        Some(Markup::Keyboard(keyboard)) => Some(if keyboard.one_time { "one_time" } else { "shown" }),
+        Some(Markup::Hide) => Some("removed"),
+        Some(Markup::Inline(_)) | None => None,
     }
 }
 

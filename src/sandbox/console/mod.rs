@@ -31,12 +31,12 @@ use crate::lifecycle::network_sleep;
 use super::Bot;
 use super::NewBot;
 use super::NewPerson;
-use super::Person;
 use super::Sandbox;
 use super::faults::Fault;
 use super::hub::Hub;
 use super::wire::envelope::AuthKey;
 use super::wire::keyex::NewKey;
+use super::world::AccountId;
 use super::world::Phone;
 use super::world::World;
 use super::world::WorldError;
@@ -108,8 +108,11 @@ impl Api {
     /// People, oldest first.
     #[oai(path = "/api/accounts", method = "get")]
     async fn accounts(&self) -> Json<Vec<AccountBody>> {
-        let people = self.hub().look(|world| world.people().filter_map(Person::of).collect::<Vec<_>>());
-        Json(people.into_iter().map(Into::into).collect())
+        let now = self.hub().clock.now();
+        let look = |world: &World| {
+            world.people().filter_map(|account| AccountBody::of(world, account, now)).collect()
+        };
+        Json(self.hub().look(look))
     }
 
     /// Makes a person.
@@ -129,7 +132,12 @@ impl Api {
         let made = tokio::task::spawn_blocking(move || sandbox.add_person(person))
             .await
             .map_err(|_| WorldError::NotKept)??;
-        Ok(Json(made.into()))
+        let now = self.hub().clock.now();
+        let look = |world: &World| {
+            let account = world.account(AccountId(made.id))?;
+            AccountBody::of(world, account, now)
+        };
+        Ok(Json(self.hub().look(look).ok_or(WorldError::NoSuchAccount)?))
     }
 
     /// Bots, oldest first.

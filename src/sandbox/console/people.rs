@@ -12,7 +12,6 @@ use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
 
 use crate::domain::clock::Timestamp;
-use crate::sandbox::Person;
 use crate::sandbox::Sandbox;
 use crate::sandbox::hub::Hub;
 use crate::sandbox::world;
@@ -270,12 +269,13 @@ impl People {
         body: Json<UsernameBody>,
     ) -> Result<Json<AccountBody>, Refusal> {
         let phone = parse_phone(&phone.0)?;
-        let person = self.play(&phone, |world, person, _| {
+        let person = self.play(&phone, |world, person, now| {
             let username = body.0.username.as_deref().filter(|username| !username.is_empty());
             world.rename(person.account, username, None)?;
-            Ok(world.account(person.account).and_then(Person::of).ok_or(WorldError::NoSuchAccount)?)
+            let account = world.account(person.account).ok_or(WorldError::NoSuchAccount)?;
+            Ok(AccountBody::of(world, account, now).ok_or(WorldError::NoSuchAccount)?)
         })?;
-        Ok(Json(person.into()))
+        Ok(Json(person))
     }
 }
 

@@ -1,10 +1,15 @@
 //! The virtual phone's page: who may open it, and what its browser is forbidden. What it does is in `tests/interop`.
 
+use grammers_tl_types as tl;
 use serde_json::Value;
 use serde_json::json;
 
 use super::support::ALICE;
 use super::support::Running;
+use super::support::bare_peer;
+use super::support::inline;
+use super::support::phone_keyboard;
+use super::support::send_message;
 use super::support::soon;
 
 /// What a browser sends along when a page elsewhere links, redirects or opens a tab to this.
@@ -128,5 +133,53 @@ async fn the_phones_browser_runs_nothing_but_the_phone() {
         let fetched = page.replace("http://www.w3.org/2000/svg", "");
         assert!(!fetched.contains(inline), "{inline}");
     }
+    sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn the_phone_learns_what_messages_alone_do_not_tell() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Running::start(folder.path()).await;
+    let alice = sandbox.person(ALICE);
+    let made = sandbox.bot("some_bot");
+    let mut bot = sandbox.bot_client(&made).await;
+    let person = || async { sandbox.control("GET", "/api/accounts", None).await.1[0].clone() };
+    assert_eq!((&person().await["login_code"], &person().await["blocked"]), (&Value::Null, &json!([])));
+
+    // Nobody is signed in as Alice, so her code comes by SMS and not into a chat.
+    let client = sandbox.grammers(&[2]).await;
+    client.send_code(2, ALICE).await;
+    assert_eq!(person().await["login_code"], json!(sandbox.code(ALICE).await));
+    assert_eq!(sandbox.control("GET", &format!("/api/accounts/{ALICE}/messages"), None).await.1, json!([]));
+
+    let hello = sandbox.play(ALICE, "send", json!({"to": made.id, "text": "hello"})).await;
+    bot.new_message().await;
+    let mut asked = hello["id"].as_i64().unwrap();
+    let lasting = |mut markup| {
+        if let tl::enums::ReplyMarkup::ReplyKeyboardMarkup(keyboard) = &mut markup {
+            keyboard.single_use = false;
+        }
+        markup
+    };
+    let hide = tl::types::ReplyKeyboardHide { selective: false }.into();
+    for (number, markup, keyboard) in [
+        (1, Some(phone_keyboard()), json!("one_time")),
+        (2, Some(lasting(phone_keyboard())), json!("shown")),
+        (3, Some(hide), json!("removed")),
+        (4, Some(inline(&[("Tap", "data")])), Value::Null),
+        (5, None, Value::Null),
+    ] {
+        let mut message = send_message(bare_peer(alice.id), "Well?", number);
+        message.reply_markup = markup;
+        bot.call(2, &message).await.unwrap();
+        let shown = sandbox.messages(ALICE, asked).await;
+        assert_eq!(shown[0]["keyboard"], keyboard, "{number}");
+        asked = shown[0]["id"].as_i64().unwrap();
+    }
+
+    sandbox.play(ALICE, "block", json!({"who": made.id, "blocked": true})).await;
+    assert_eq!(person().await["blocked"], json!([made.id]));
+    sandbox.play(ALICE, "open", json!({"link": "https://t.me/some_bot?start=again"})).await;
+    assert_eq!(person().await["blocked"], json!([]), "opening a bot's link lets it in again");
     sandbox.stop().await;
 }

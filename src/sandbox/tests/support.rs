@@ -172,6 +172,13 @@ impl Running {
         exchange(SocketAddr::V4(self.address(dc)), &self.ids).await
     }
 
+    /// A key that the control API makes, without an exchange.
+    pub(super) async fn ready_key(&self, dc: i32) -> AuthKey {
+        let (_, made) = self.control("POST", "/api/keys", Some(serde_json::json!({"dc": dc}))).await;
+        let bytes = grammers_crypto::hex::from_hex(made["auth_key"].as_str().unwrap());
+        AuthKey::new(bytes.try_into().unwrap())
+    }
+
     /// A grammers client with a fresh key in every data centre named.
     pub(super) async fn grammers(&self, dcs: &[i32]) -> Grammers {
         let mut options = HashMap::new();

@@ -245,6 +245,12 @@ impl World {
         Ok(())
     }
 
+    /// From whom an account wants nothing.
+    pub(crate) fn blocked_by(&self, account: AccountId) -> impl Iterator<Item = AccountId> {
+        let own = self.relations.range((account, AccountId(i64::MIN))..=(account, AccountId(i64::MAX)));
+        own.filter(|(_, relation)| relation.blocked).map(|((_, other), _)| *other)
+    }
+
     /// Whether one of the two has written to the other.
     pub(super) fn have_met(&self, one: AccountId, other: AccountId) -> bool {
         self.relation(one, other).wrote || self.relation(other, one).wrote

@@ -400,6 +400,18 @@ function unreadOf(chats, open) {
 // The others belong to a keyboard, which is shown where one types.
 const isInline = ({ kind }) => kind === 'callback' || kind === 'url';
 
+// Who looks at the end of a chat goes on looking at its end, whatever comes and however little room a keyboard leaves.
+let atEnd = true;
+
+const stay = () => {
+  if (atEnd) $('scroll').scrollTop = $('scroll').scrollHeight;
+};
+
+$('scroll').addEventListener('scroll', ({ target }) => {
+  atEnd = target.scrollHeight - target.scrollTop - target.clientHeight < 80;
+});
+new ResizeObserver(stay).observe($('scroll'));
+
 function showChat(chat) {
   const account = newChat(chat.id) ?? chat;
   dress($('chat-avatar'), chat);
@@ -409,7 +421,7 @@ function showChat(chat) {
 
   const scroll = $('scroll');
   const another = scroll.dataset.chat !== `${state.me.phone}/${chat.id}`;
-  const atEnd = another || scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
+  if (another) atEnd = true;
   scroll.dataset.chat = state.loaded ? `${state.me.phone}/${chat.id}` : '';
   // A screen reader reads what comes, not the whole chat.
   scroll.ariaBusy = String(another);
@@ -427,7 +439,7 @@ function showChat(chat) {
     return { ...message, chat: undefined, day: first ? before : null, quoted, busy };
   }), (message) => message.id, (message) => bubble(message, !another));
   showBottom(chat);
-  if (atEnd) scroll.scrollTop = scroll.scrollHeight;
+  stay();
   if (another) setTimeout(() => (scroll.ariaBusy = 'false'), 300);
 }
 
@@ -494,7 +506,11 @@ function showBottom(chat) {
   $('keyboard').hidden = !offered;
   fill($('keyboard'), (offered?.rows ?? []).map((row, n) => ({ n, row, id: offered.id })), ({ n }) => n, ({ row, id }) =>
     make('div', { className: 'buttons' }, ...row.map((button) =>
-      make('button', { type: 'button', onclick: () => tap(id, button.text) }, button.kind === 'text' ? button.text : `☎ ${button.text}`))));
+      make('button', {
+        type: 'button',
+        title: button.kind === 'request_phone' ? 'Sends your phone number' : '',
+        onclick: () => tap(id, button.text),
+      }, button.text))));
 
   const answered = state.messages.get(state.replyTo);
   $('replying').hidden = !answered || !big.hidden || service;
