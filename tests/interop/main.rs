@@ -1,5 +1,5 @@
-//! Do others understand us? An unmodified Telethon and a real browser, which `.ci/setup` puts in place; and an empty
-//! root file system.
+//! Do others understand us? An unmodified Telethon, two JWT libraries and a real browser, which `.ci/setup` puts in
+//! place; and an empty root file system.
 #![cfg(test)]
 
 #[path = "../it/support/mod.rs"]
@@ -9,6 +9,8 @@ mod support;
 mod container;
 mod custody;
 mod pages;
+mod person;
+mod proof;
 mod swagger;
 mod telethon;
 

@@ -11,14 +11,14 @@ use crate::equipment;
 use crate::support::{ALICE, BOB, CAROL, Client, Options, PASSWORD, Process, World, eventually};
 
 /// A Python process with Telethon clients in it, each called a device.
-struct Telethon {
+pub(crate) struct Telethon {
     child: Child,
     commands: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Telethon {
-    async fn joining(sandbox: &Client) -> Self {
+    pub(crate) async fn joining(sandbox: &Client) -> Self {
         let server = sandbox.get("/api/server").await;
         assert_eq!(server.status, 200, "{server:?}");
         let mut child = Command::new(equipment(".venv/bin/python3"))
@@ -32,7 +32,7 @@ impl Telethon {
     }
 
     /// Carries a command out; what Telegram refuses is the name of Telethon's exception.
-    fn try_to(&mut self, action: &str, device: &str, arguments: Value) -> Result<Value, String> {
+    pub(crate) fn try_to(&mut self, action: &str, device: &str, arguments: Value) -> Result<Value, String> {
         let mut command = arguments;
         command["do"] = action.into();
         command["device"] = device.into();
@@ -52,7 +52,7 @@ impl Telethon {
     }
 
     /// Carries a command out that must succeed.
-    fn does(&mut self, action: &str, device: &str, arguments: Value) -> Value {
+    pub(crate) fn does(&mut self, action: &str, device: &str, arguments: Value) -> Value {
         self.try_to(action, device, arguments).unwrap_or_else(|error| panic!("{action} on {device}: {error}"))
     }
 
