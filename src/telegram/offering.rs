@@ -80,9 +80,8 @@ impl Account {
         });
         match taken.await {
             Ok(true) => Outcome::Taken,
-            Ok(false) => Outcome::NotTaken,
             Err(error) if error.is_panic() => Outcome::Panicked,
-            Err(_) => Outcome::NotTaken,
+            Ok(false) | Err(_) => Outcome::NotTaken,
         }
     }
 }

@@ -73,10 +73,13 @@ impl Account {
                         self.wait_out((self.settings().back_off.0 * outdated).min(LONGEST_PAUSE)).await;
                     }
                     Some(_) => return self.give_up_position(&error),
-                    None => match from_invocation(error, true) {
-                        TelegramError::FloodWait(wait) => self.wait_out(wait).await,
-                        error => return error,
-                    },
+                    None => {
+                        let error = from_invocation(error, true);
+                        let TelegramError::FloodWait(wait) = error else {
+                            return error;
+                        };
+                        self.wait_out(wait).await;
+                    }
                 },
             }
         }
