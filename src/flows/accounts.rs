@@ -42,8 +42,7 @@ impl Accounts {
 
     /// Who delivers the prompts of a project: its own bot, else the default bot, else the user account.
     pub(crate) fn deliverer(&self, project: &Project) -> Result<Deliverer, Nobody> {
-        let bot = project.settings.bot.as_ref().map(|bot| bot.id).or(self.default_bot);
-        if let Some(bot) = bot {
+        if let Some(bot) = self.bot_of(project) {
             let user = self.bots.user(bot).ok_or(Nobody::Yet)?;
             let via = Via { account: user.id, bot: true };
             return Ok(Deliverer { via, username: user.username, phone: None });
@@ -61,7 +60,12 @@ impl Accounts {
 
     /// Whether a project's prompts come from a bot.
     pub(crate) fn has_bot(&self, project: &Project) -> bool {
-        project.settings.bot.is_some() || self.default_bot.is_some()
+        self.bot_of(project).is_some()
+    }
+
+    /// The bot that delivers a project's prompts.
+    pub(crate) fn bot_of(&self, project: &Project) -> Option<i64> {
+        project.settings.bot.as_ref().map(|bot| bot.id).or(self.default_bot)
     }
 
     /// The connection of an account, where there is one.

@@ -157,6 +157,12 @@ pub trait SessionStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
+    /// Remembers the username of one of our bots, so that links to it can be made before it has been heard of again.
+    async fn put_username(&self, bot: i64, username: &str) -> Result<(), StoreError>;
+
+    /// The username that was remembered.
+    async fn username(&self, bot: i64) -> Result<Option<String>, StoreError>;
+
     /// Becomes ready when the session changes. Subscribe first, then read.
     fn subscribe(&self, id: &SessionId) -> Wakeup;
 }

@@ -63,6 +63,10 @@ async fn survives(by: By) {
     process = service(&world, token);
     let app = app.at(&process.client);
     assert_eq!(app.poll(&attempt).await, json!({ "status": "pending" }));
+    if by != By::Person {
+        // Its name is remembered: a new link needs no call first.
+        assert_eq!(app.attempt().await.link.split('?').next(), attempt.link.split('?').next());
+    }
     if by == By::Person {
         ready(&process.client, "telegram").await;
         world.say(ALICE, "olga_owner", "yes", None).await;

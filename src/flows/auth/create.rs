@@ -1,17 +1,22 @@
 //! A new session: who delivers its prompt, the links to them, and what the prompt tells of the request.
 
+use std::sync::PoisonError;
+
 use super::Auth;
 use super::AuthError;
 use super::Caller;
+use super::Shared;
 use super::links::Links;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::MatchCode;
 use crate::domain::auth_session::Origin;
 use crate::domain::auth_session::Request;
 use crate::domain::auth_session::SessionToken;
+use crate::domain::auth_session::Via;
 use crate::domain::ids::Ids;
 use crate::domain::language::Language;
 use crate::domain::project::Project;
+use crate::flows::accounts::Deliverer;
 use crate::flows::accounts::Nobody;
 
 /// What is known of who asks for a session.
@@ -61,10 +66,7 @@ impl Auth {
         if project.settings.req_phone && !shared.accounts.has_bot(project) {
             return Err(AuthError::PhoneNeedsBot);
         }
-        let deliverer = shared.accounts.deliverer(project).map_err(|nobody| match nobody {
-            Nobody::Yet => AuthError::TelegramUnreachable,
-            Nobody::AtAll => AuthError::NoTelegramAccount,
-        })?;
+        let deliverer = self.deliverer(project).await?;
         let token = SessionToken::new(&shared.ids);
         let links = Links::new(&deliverer, &token.id(), client.language.unwrap_or_default(), &shared.links)?;
         let request = Request {
@@ -81,6 +83,31 @@ impl Auth {
         metrics::counter!("connector_sign_ins_total", "status" => "created").increment(1);
         let events_url = format!("{}/api/v1/events/{}{}", shared.links.public_url, session.id, session.watch);
         Ok(Created { session, links, events_url })
+    }
+}
+
+impl Auth {
+    /// Who delivers the project's prompts. A bot that has not been heard of since the start is known by the name it had.
+    async fn deliverer(&self, project: &Project) -> Result<Deliverer, AuthError> {
+        let Shared { accounts, store, usernames, .. } = &*self.0;
+        match accounts.deliverer(project) {
+            Ok(deliverer) => {
+                if let Some(name) = deliverer.username.as_ref().filter(|_| deliverer.via.bot) {
+                    let known = || usernames.lock().unwrap_or_else(PoisonError::into_inner);
+                    if known().get(&deliverer.via.account) != Some(name) {
+                        store.put_username(deliverer.via.account, name).await?;
+                        known().insert(deliverer.via.account, name.clone());
+                    }
+                }
+                Ok(deliverer)
+            }
+            Err(Nobody::AtAll) => Err(AuthError::NoTelegramAccount),
+            Err(Nobody::Yet) => {
+                let account = accounts.bot_of(project).ok_or(AuthError::TelegramUnreachable)?;
+                let username = store.username(account).await?.ok_or(AuthError::TelegramUnreachable)?;
+                Ok(Deliverer { via: Via { account, bot: true }, username: Some(username), phone: None })
+            }
+        }
     }
 }
 

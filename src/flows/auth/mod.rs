@@ -5,7 +5,8 @@ mod create;
 mod links;
 mod watch;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
@@ -59,6 +60,8 @@ struct Shared {
     tasks: Tasks,
     mode: Mode,
     links: LinkSettings,
+    /// Names of bots that the store has.
+    usernames: Mutex<HashMap<i64, String>>,
 }
 
 impl std::fmt::Debug for Auth {
@@ -162,7 +165,8 @@ impl Auth {
         mode: Mode,
         links: LinkSettings,
     ) -> Self {
-        Self(Arc::new(Shared { store, accounts, outbox, clock, ids, tasks, mode, links }))
+        let usernames = Mutex::default();
+        Self(Arc::new(Shared { store, accounts, outbox, clock, ids, tasks, mode, links, usernames }))
     }
 
     /// How a session stands. With `wait`, a pending one is held until it is decided or the time is over.

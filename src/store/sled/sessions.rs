@@ -307,6 +307,14 @@ impl SessionStore for SledStore {
         Ok(())
     }
 
+    async fn put_username(&self, bot: i64, username: &str) -> Result<(), StoreError> {
+        self.put(&format!("username/{bot}"), &username).await
+    }
+
+    async fn username(&self, bot: i64) -> Result<Option<String>, StoreError> {
+        self.get(&format!("username/{bot}"))
+    }
+
     fn subscribe(&self, id: &SessionId) -> Wakeup {
         self.0.shards.subscribe(id)
     }
