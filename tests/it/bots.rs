@@ -283,8 +283,8 @@ async fn a_stale_token_does_not_displace_the_one_that_telegram_accepts() {
     let folder = tempfile::tempdir().unwrap();
     let stable = Stable::open(&world, folder.path());
     stable.run(&token, "ok").await;
-    let stale = secret(&format!("{id}:{}", "x".repeat(35)));
-    stable.bots.run(stale.clone()).unwrap();
+    let forged = secret(&format!("{id}:{}", "x".repeat(35)));
+    stable.bots.run(forged.clone()).unwrap();
     // The session ends, and the bot needs its token again.
     world.fault(json!({ "forget_key": "all" })).await;
     world.fault(json!({ "disconnect": "now" })).await;
@@ -294,7 +294,7 @@ async fn a_stale_token_does_not_displace_the_one_that_telegram_accepts() {
     stable.bots.stop(id).await;
     std::fs::remove_file(folder.path().join(format!("bot-{id}.session"))).unwrap();
     // Where nothing is known, both are tried.
-    stable.bots.run(stale).unwrap();
+    stable.bots.run(forged).unwrap();
     stable.bots.run(secret(&token)).unwrap();
     stable.is(id, "ok").await;
     stable.close().await;
