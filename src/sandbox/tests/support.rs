@@ -336,15 +336,15 @@ impl Grammers {
     /// leaves unnamed is learnt as clients do it: from the difference.
     pub(super) async fn update(&mut self) -> (tl::enums::Update, Vec<tl::types::User>) {
         loop {
-            match soon(self.updates.recv()).await.expect("no more updates") {
-                UpdatesLike::Updates(tl::enums::Updates::Updates(updates)) => {
-                    let update = updates.updates.into_iter().next_back().unwrap();
-                    return (update, people(updates.users));
-                }
-                UpdatesLike::Updates(tl::enums::Updates::UpdateShortMessage(short)) => {
-                    return self.in_full(&short).await;
-                }
-                _ => {}
+            let UpdatesLike::Updates(told) = soon(self.updates.recv()).await.expect("no more updates") else {
+                continue;
+            };
+            if let tl::enums::Updates::UpdateShortMessage(short) = &told {
+                return Box::pin(self.in_full(short)).await;
+            }
+            if let tl::enums::Updates::Updates(updates) = told {
+                let update = updates.updates.into_iter().next_back().unwrap();
+                return (update, people(updates.users));
             }
         }
     }
@@ -365,7 +365,10 @@ impl Grammers {
         let (messages, users) = match self.call(2, &request).await.unwrap() {
             tl::enums::updates::Difference::Difference(all) => (all.new_messages, all.users),
             tl::enums::updates::Difference::Slice(part) => (part.new_messages, part.users),
-            none => panic!("{none:?}"),
+            none
+            @ (tl::enums::updates::Difference::Empty(_) | tl::enums::updates::Difference::TooLong(_)) => {
+                panic!("{none:?}")
+            }
         };
         let message =
             messages.into_iter().find(|message| message.id() == short.id).expect("the same message");
