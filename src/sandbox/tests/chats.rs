@@ -382,7 +382,7 @@ async fn a_press_that_no_bot_hears_times_out_and_is_in_no_difference() {
         let (e::Update::BotCallbackQuery(query), _) = bot.update().await else { panic!("no query") };
         bot.call(2, &answer(query.query_id, "now", false)).await.unwrap();
     };
-    let (tapped, ()) = soon(Box::pin(async { tokio::join!(tap, answered) })).await;
+    let (tapped, ()) = Box::pin(soon(async { tokio::join!(tap, answered) })).await;
     assert_eq!(tapped["answer"], json!("now"));
     sandbox.stop().await;
 }

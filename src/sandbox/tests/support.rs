@@ -336,12 +336,15 @@ impl Grammers {
     /// leaves unnamed is learnt as clients do it: from the difference.
     pub(super) async fn update(&mut self) -> (tl::enums::Update, Vec<tl::types::User>) {
         loop {
-            let update = soon(self.updates.recv()).await.expect("no more updates");
-            if let UpdatesLike::Updates(tl::enums::Updates::Updates(updates)) = update {
+            let UpdatesLike::Updates(told) = soon(self.updates.recv()).await.expect("no more updates") else {
+                continue;
+            };
+            if let tl::enums::Updates::UpdateShortMessage(short) = &told {
+                return Box::pin(self.in_full(short)).await;
+            }
+            if let tl::enums::Updates::Updates(updates) = told {
                 let update = updates.updates.into_iter().next_back().unwrap();
                 return (update, people(updates.users));
-            } else if let UpdatesLike::Updates(tl::enums::Updates::UpdateShortMessage(short)) = update {
-                return self.in_full(&short).await;
             }
         }
     }
