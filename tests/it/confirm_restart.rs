@@ -29,7 +29,7 @@ async fn ready(client: &Client, part: &str) {
 }
 
 /// Who delivers the prompt.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum By {
     DefaultBot,
     OwnBot,
@@ -170,6 +170,31 @@ async fn a_prompt_is_sent_exactly_once_when_the_answer_to_sending_it_is_lost() {
     let messages = world.messages(ALICE, opened).await;
     assert_eq!(messages, [prompt], "one prompt, and nothing else");
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_in_words_counts_when_the_answer_to_sending_the_prompt_is_lost() {
+    for by in [By::DefaultBot, By::Person] {
+        let (world, to) = if by == By::DefaultBot {
+            let (world, _) = World::with_bot(Options::default()).await;
+            world.bot_is("ok").await;
+            (world, "login_bot")
+        } else {
+            let world = World::new().await;
+            let owner = json!({ "phone": OWNER, "first_name": "Olga", "username": "olga_owner" });
+            assert_eq!(world.sandbox.post("/api/accounts", &owner).await.status, 200);
+            world.signed_in_as(OWNER).await;
+            (world, "olga_owner")
+        };
+        let app = world.app(json!({})).await;
+        world.fault(json!({ "cut_instead_of_answer": "messages.sendMessage", "times": 1 })).await;
+        let attempt = app.attempt().await;
+        let opened = world.open(ALICE, &attempt.link).await;
+        world.answer_to(ALICE, opened).await;
+        world.say(ALICE, to, "yes", None).await;
+        assert_eq!(app.wait(&attempt).await["status"], "confirmed", "{by:?}");
+        world.end().await;
+    }
 }
 
 /// 200 sign-ins while every connection is cut after every message, and now and then instead of the answer to one: all
