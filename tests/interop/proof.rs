@@ -1,5 +1,5 @@
-//! Do other people's JWT libraries read our proofs, as the servers of apps do? PyJWT, and jsonwebtoken, which is what
-//! the published Node client calls (protocol, section 4). Nothing of a JWT is made or checked here: `pyjwt.py` and
+//! Do other people's JWT libraries read our proofs, as the servers of apps do? `PyJWT`, and `jsonwebtoken`, which the
+//! published Node client calls (protocol, section 4). Nothing of a JWT is made or checked here: `pyjwt.py` and
 //! `jsonwebtoken.mjs` do as they are told.
 
 use std::collections::BTreeSet;
