@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
+use tokio::sync::watch;
 
 /// One order, in the shape of the control API. Without `times` it stays until it is deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +158,7 @@ impl Fault {
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     active: Mutex<Vec<Active>>,
+    cleared: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -206,6 +208,12 @@ impl Faults {
     /// Takes every order back.
     pub(crate) fn clear(&self) {
         self.active.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.cleared.send_replace(());
+    }
+
+    /// Becomes ready when every order is taken back. Subscribe first, then ask for a call's fate.
+    pub(crate) fn clearing(&self) -> watch::Receiver<()> {
+        self.cleared.subscribe()
     }
 
     /// What befalls a call of `method`; uses the orders up.

@@ -221,6 +221,7 @@ impl Connection {
         if !call.without_updates {
             session.want_updates();
         }
+        let mut cleared = self.hub.faults.clearing();
         let fate = self.hub.faults.on_call(call.method());
         if fate.disconnect {
             return false;
@@ -254,6 +255,7 @@ impl Connection {
             tokio::select! {
                 () = ended.cancelled() => {}
                 () = network_sleep(delay) => run(),
+                _ = cleared.changed() => run(),
             }
             drop(turn);
         });

@@ -217,7 +217,7 @@ impl Api {
         Ok(Json(shown))
     }
 
-    /// Takes every fault back.
+    /// Takes every fault back; calls that are being held up go on at once.
     #[oai(path = "/api/faults", method = "delete")]
     async fn clear_faults(&self) -> Json<OkBody> {
         self.hub().faults.clear();
