@@ -11,7 +11,9 @@ use telegram_connector::lifecycle::Tasks;
 use telegram_connector::telegram::{Bots, TelegramError};
 use telegram_connector::vault::Vault;
 
-use crate::support::{ALICE, BUCKET, Options, Process, Recorder, S3Server, World, eventually, random};
+use crate::support::{
+    ALICE, BUCKET, Options, Process, Recorder, S3Server, World, eventually, finish, random,
+};
 
 /// The bots of a process of their own, with what they have told.
 pub(crate) struct Stable {
@@ -42,7 +44,7 @@ impl Stable {
     pub(crate) async fn close(self) {
         self.tasks.stop();
         self.bots.close().await;
-        assert!(self.tasks.finish(Duration::from_secs(5)).await);
+        finish(&self.tasks).await;
     }
 }
 
@@ -184,15 +186,15 @@ async fn a_bot_that_lives_in_another_data_centre_is_followed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_stands_in_the_way_of_a_sign_in_is_waited_out() {
-    let world = World::without_service(Options { call_limit: Duration::from_millis(800), ..quick() }).await;
+    let world = World::without_service(quick()).await;
     let (id, token) = world.new_bot("login_bot").await;
     let folder = tempfile::tempdir().unwrap();
     world.fault(json!({ "refuse_connections": true })).await;
     let stable = Stable::open(&world, folder.path());
     stable.run(&token, "reconnecting").await;
     world.fail("auth.importBotAuthorization", "FLOOD_WAIT_1").await;
-    world.fault(json!({ "refuse_connections": false })).await;
     let begun = Instant::now();
+    world.fault(json!({ "refuse_connections": false })).await;
     world.faults_are_spent().await;
     world.fault(json!({ "cut_instead_of_answer": "auth.importBotAuthorization", "times": 1 })).await;
     stable.is(id, "ok").await;
@@ -219,11 +221,12 @@ async fn a_session_store_out_of_reach_is_waited_for_before_and_after_the_sign_in
     // A bot works while its session waits to be stored.
     world.stop().await;
     std::fs::remove_dir_all(&folder).unwrap();
-    world.fault(json!({ "method": "auth.importBotAuthorization", "delay_ms": 500, "times": 1 })).await;
+    world.hold("auth.importBotAuthorization").await;
     world.start().await.unwrap();
     // It knows that nothing is stored, and its sign-in is under way.
     world.faults_are_spent().await;
     std::fs::write(&folder, "in the way").unwrap();
+    world.heal().await;
     world.bot_is("ok").await;
     std::fs::remove_file(&folder).unwrap();
     let session = folder.join(format!("bot-{id}.session"));
@@ -287,7 +290,7 @@ async fn verifying_a_token_takes_no_longer_than_a_call_may() {
     let begun = Instant::now();
     let unreachable = stable.bots.verify(secret(&token)).await.unwrap_err();
     assert!(matches!(unreachable, TelegramError::Unreachable(_)), "{unreachable}");
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!(stable.bots.condition(id), "none");
     stable.close().await;
     world.end().await;
@@ -356,7 +359,8 @@ async fn a_bot_s_session_is_kept_in_a_bucket_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_while_telegram_is_silent_does_not_hang() {
-    let world = World::without_service(Options::default()).await;
+    let options = Options { call_limit: Duration::from_secs(600), ..Options::default() };
+    let world = World::without_service(options).await;
     let (_, token) = world.new_bot("login_bot").await;
     let (_, another) = world.new_bot("another_bot").await;
     let folder = tempfile::tempdir().unwrap();
@@ -368,7 +372,7 @@ async fn closing_while_telegram_is_silent_does_not_hang() {
     let asking = tokio::spawn(async move { account.whoami().await });
     let begun = Instant::now();
     stable.bots.close().await;
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert!(asking.await.unwrap().is_err());
     assert!(stable.bots.run(secret(&another)).is_ok(), "and nothing happens");
     stable.close().await;

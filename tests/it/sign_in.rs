@@ -409,7 +409,7 @@ async fn telegram_out_of_reach_is_503_within_the_limit_and_nothing_is_lost() {
     let answer = world.sign_in(json!({ "phone": ALICE })).await;
     assert_eq!(answer.refusal(), (503, "TELEGRAM_UNREACHABLE".into()));
     world.heal().await;
-    world.request_code(ALICE).await;
+    assert!(world.sign_in_after_a_cut(json!({ "phone": ALICE })).await.is_empty(206));
 
     world.fault(json!({ "silent": true })).await;
     let code = world.code(ALICE).await;
@@ -417,7 +417,7 @@ async fn telegram_out_of_reach_is_503_within_the_limit_and_nothing_is_lost() {
     assert_eq!(world.sign_in(body.clone()).await.refusal(), (503, "TELEGRAM_UNREACHABLE".into()));
     assert_eq!(world.state().await, "code_sent");
     world.heal().await;
-    let answer = world.sign_in(body).await;
+    let answer = world.sign_in_after_a_cut(body).await;
     assert!(answer.is_empty(200), "{answer:?}");
     world.end().await;
 }
@@ -517,14 +517,14 @@ async fn a_caller_who_hangs_up_does_not_cut_a_sign_in_in_half() {
     let world = World::new().await;
     world.request_code(ALICE).await;
     let code = world.code(ALICE).await;
-    world.fault(json!({ "method": "auth.signIn", "delay_ms": 1_000, "times": 1 })).await;
+    world.hold("auth.signIn").await;
     let (client, body) = (world.service.clone(), json!({ "phone": ALICE, "password": code }));
     let hasty = tokio::spawn(async move { client.post("/sign_in", &body).await });
     // The fault is spent as soon as the call arrives, and the answer waits.
-    let spent = || async { world.sandbox.get("/api/faults").await.json() == json!([]) };
-    eventually("the call is under way", spent).await;
+    world.faults_are_spent().await;
     hasty.abort();
     assert!(hasty.await.unwrap_err().is_cancelled(), "it was to hang up before the answer");
+    world.heal().await;
     eventually("signed in", || async { world.state().await == "signed_in" }).await;
     assert!(world.session_folder().join("account.session").exists());
     world.end().await;
@@ -534,7 +534,7 @@ async fn a_caller_who_hangs_up_does_not_cut_a_sign_in_in_half() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_lost_and_then_no_answer_at_all_still_ends_signed_in() {
-    let world = World::with(Options { call_limit: Duration::from_millis(500), ..Options::default() }).await;
+    let world = World::new().await;
     world.request_code(ALICE).await;
     let code = world.code(ALICE).await;
     let body = json!({ "phone": ALICE, "password": code });
@@ -575,7 +575,7 @@ async fn a_pending_sign_in_beside_a_revoked_session_survives_restarts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_can_be_abandoned_whatever_telegram_says() {
-    let world = World::with(Options { call_limit: Duration::from_millis(500), ..Options::default() }).await;
+    let world = World::new().await;
     world.request_code(ALICE).await;
     world.fail("auth.cancelCode", "FLOOD_WAIT_86400").await;
     assert_eq!(world.service.delete("/sign_in").await.status, 200);
