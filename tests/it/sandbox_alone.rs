@@ -47,7 +47,7 @@ async fn a_service_joins_a_sandbox_elsewhere_and_outlives_its_restart() {
         ["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap(), &sessions, &joined];
     let service = Process::start(&arguments, &[]);
     assert!(service.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(206));
-    let code = control.get(&format!("/api/accounts/{ALICE}/code?wait=5")).await.json()["code"].clone();
+    let code = control.get(&format!("/api/accounts/{ALICE}/code?wait=25")).await.json()["code"].clone();
     first.kill();
 
     // The same data centres, the same pending code.

@@ -1,10 +1,8 @@
 //! The session in a bucket: a real S3 server over HTTP that checks signatures, the real binary, and what goes wrong
 //! between them. A process that is gone takes its data directory with it unless a test says otherwise.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
+use std::path::Path;
 
 use crate::support::{
     ACCESS_KEY, ALICE, BUCKET, CAROL, Client, Conditions, Fault, MASTER_KEY, Options, PASSWORD, Process,
@@ -369,11 +367,10 @@ async fn a_bucket_that_hangs_does_not_hold_up_the_end() {
     let mut process = start(&world, &s3, "data");
     assert_eq!(sign_in(&world, &process.client, ALICE).await.0, 200);
     s3.fail("*", Fault::Hang);
-    let begun = Instant::now();
     process.terminate();
     let (status, log) = process.ended();
     assert_eq!(status, Some(0), "{log}");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{log}");
+    assert!(log.contains("not everything ended in time"), "it did not wait for the bucket: {log}");
     s3.heal();
     let process = start(&world, &s3, "data");
     assert_eq!(state(&process.client).await, "signed_in");
