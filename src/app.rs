@@ -1,6 +1,7 @@
 //! The composition root: settings become parts, parts become a running service. Nothing is decided here.
 
 mod moving;
+mod prompt_acceptor;
 mod sign_ins;
 
 use std::io;
@@ -15,6 +16,7 @@ use poem::listener::{Acceptor as _, Listener as _, TcpAcceptor, TcpListener};
 pub use self::moving::MoveError;
 pub use self::moving::export_session;
 pub use self::moving::import_session;
+use self::prompt_acceptor::PromptAcceptor;
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;
 use crate::domain::developer::Email;
@@ -288,7 +290,7 @@ fn serve(tasks: &Tasks, name: &'static str, acceptor: TcpAcceptor, routes: impl 
     let stopping = tasks.stopping();
     tasks.spawn_essential(name, async move {
         let drained = async move { stopping.cancelled().await };
-        let server = poem::Server::new_with_acceptor(acceptor);
+        let server = poem::Server::new_with_acceptor(PromptAcceptor(acceptor));
         if let Err(error) = server.run_with_graceful_shutdown(routes, drained, Some(DRAIN)).await {
             tracing::error!(%error, "the HTTP server failed");
         }

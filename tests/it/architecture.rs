@@ -41,7 +41,7 @@ const ALSO: &[(&str, &str)] = &[("http/error.rs", "telegram"), ("http/error.rs",
 /// A library (as it is written in paths) and where it may be named.
 const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("grammers_", &["telegram/", "sandbox/"]),
-    ("poem", &["http/", "app.rs", "sandbox/console", "telemetry.rs"]),
+    ("poem", &["http/", "app.rs", "app/prompt_acceptor.rs", "sandbox/console", "telemetry.rs"]),
     ("sled::", &["store/sled/"]),
     ("jsonwebtoken", &["domain/proof.rs"]),
     ("argon2", &["domain/developer.rs"]),
