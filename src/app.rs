@@ -103,6 +103,14 @@ pub struct AppSettings {
     pub bootstrap: Option<(Email, Secret<String>)>,
     /// Whether to make the demo developer and project, and to serve `GET /demo`.
     pub demo: bool,
+    /// `CONNECTOR_PROJECTS`.
+    pub projects: Option<PathBuf>,
+    /// `CONNECTOR_REGISTRATION`.
+    pub registration_open: bool,
+    /// `CONNECTOR_WEBHOOK_ALLOW`.
+    pub webhook_allow: Vec<IpNet>,
+    /// `CONNECTOR_RETENTION_DAYS`.
+    pub retention: Duration,
 }
 
 impl Default for AppSettings {
@@ -113,6 +121,10 @@ impl Default for AppSettings {
             deeplink_by_phone: false,
             bootstrap: None,
             demo: false,
+            projects: None,
+            registration_open: false,
+            webhook_allow: Vec::new(),
+            retention: Duration::from_secs(90 * 24 * 3600),
         }
     }
 }

@@ -16,6 +16,7 @@ use url::Url;
 
 pub use self::apps::AppFlags;
 pub use self::apps::Apps;
+pub use self::apps::Registration;
 pub use self::network::TelegramChoice;
 use self::network::{SandboxFlag, default_data_dir, sandbox_flag};
 pub use self::session::MoveCommand;
@@ -296,8 +297,7 @@ impl ServeFlags {
         let api_hash = environment.secret("TELEGRAM_API_HASH", &mut problems);
         let proxy = environment.secret("TELEGRAM_PROXY", &mut problems);
         let bot_token = environment.bot_token(&mut problems);
-        let apps = self.apps.resolve(self.public_url.as_ref(), environment, &mut problems);
-        let trusted_proxies = networks(&self.trusted_proxies, &mut problems);
+        let trusted_proxies = networks("CONNECTOR_TRUSTED_PROXIES", &self.trusted_proxies, &mut problems);
 
         let telegram = self.telegram_choice(api_hash, &mut problems);
         if self.database_url.is_some() {
@@ -305,6 +305,7 @@ impl ServeFlags {
                 .push("CONNECTOR_DATABASE_URL is set, but Postgres is not built yet: unset it".to_owned());
         }
         let embedded = telegram == Some(TelegramChoice::EmbeddedSandbox);
+        let apps = self.apps.resolve(embedded, self.public_url.as_ref(), environment, &mut problems);
         let data_dir = self.data_dir.clone().unwrap_or_else(|| default_data_dir(embedded));
         let store = self.session_store.as_deref();
         let place = session::store_place(store, embedded.then_some(&data_dir), &mut problems);
@@ -367,7 +368,7 @@ impl ServeFlags {
 }
 
 /// Networks as `10.0.0.0/8`; a lone address is a network of one.
-fn networks(texts: &[String], problems: &mut Vec<String>) -> Vec<IpNet> {
+fn networks(name: &str, texts: &[String], problems: &mut Vec<String>) -> Vec<IpNet> {
     let parse = |text: &String| {
         let text = text.trim();
         text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()
@@ -376,8 +377,7 @@ fn networks(texts: &[String], problems: &mut Vec<String>) -> Vec<IpNet> {
     for text in texts {
         match parse(text) {
             Some(network) => networks.push(network),
-            None => problems
-                .push(format!("CONNECTOR_TRUSTED_PROXIES: {text} is not a network such as 10.0.0.0/8")),
+            None => problems.push(format!("{name}: {text} is not a network such as 10.0.0.0/8")),
         }
     }
     networks

@@ -164,6 +164,10 @@ fn settings(serve: &Serve, mode: Mode, telegram: telegram::Settings) -> Settings
             deeplink_by_phone: serve.apps.deeplink_by_phone,
             bootstrap: serve.apps.bootstrap.clone(),
             demo: false,
+            projects: serve.apps.projects.clone(),
+            registration_open: serve.apps.registration_open,
+            webhook_allow: serve.apps.webhook_allow.clone(),
+            retention: serve.apps.retention,
         },
     }
 }

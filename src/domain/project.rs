@@ -142,6 +142,12 @@ pub struct ProjectSettings {
     pub return_url: Option<String>,
     /// The project's own bot.
     pub bot: Option<ProjectBot>,
+    /// Where events are sent; `None`: nowhere.
+    #[serde(default)]
+    pub webhook_url: Option<String>,
+    /// Whether `auth.expired` is sent too.
+    #[serde(default)]
+    pub webhook_expired: bool,
 }
 
 impl ProjectSettings {
@@ -157,6 +163,8 @@ impl ProjectSettings {
             client_timestamps: ClientTimestamps::Auto,
             return_url: None,
             bot: None,
+            webhook_url: None,
+            webhook_expired: false,
         }
     }
 }
@@ -174,9 +182,41 @@ pub struct Project {
     pub settings: ProjectSettings,
     /// When it was made.
     pub created_at: Timestamp,
+    /// The secret before the present one, while it may still verify.
+    #[serde(default)]
+    pub retiring: Option<RetiringSecret>,
+    /// Why its webhook is switched off, where it is: for its owner.
+    #[serde(default)]
+    pub webhook_disabled: Option<String>,
+}
+
+/// A secret that was replaced (contract, section 3: rotation). It verifies proofs and adds its signature to webhooks for
+/// a while; it never authenticates a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiringSecret {
+    /// The secret.
+    pub secret: SigningSecret,
+    /// When it ends: exclusive.
+    pub until: Timestamp,
 }
 
 impl Project {
+    /// A new project.
+    pub const fn new(
+        id: ProjectId,
+        owner: DeveloperId,
+        secret: SigningSecret,
+        settings: ProjectSettings,
+        created_at: Timestamp,
+    ) -> Self {
+        Self { id, owner, secret, settings, created_at, retiring: None, webhook_disabled: None }
+    }
+
+    /// The secret before the present one, while it may still verify.
+    pub fn retiring_secret(&self, now: Timestamp) -> Option<&SigningSecret> {
+        self.retiring.as_ref().filter(|retiring| now < retiring.until).map(|retiring| &retiring.secret)
+    }
+
     /// Whether pages of `origin` may call; requests without an `Origin` may.
     pub fn allows_origin(&self, origin: Option<&str>) -> bool {
         let allowed = &self.settings.allowed_origins;

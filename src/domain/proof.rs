@@ -131,13 +131,13 @@ mod tests {
 
     fn project() -> Project {
         let ids = Ids::from_seed([1; 32]);
-        Project {
-            id: ProjectId::parse("proj_vector").unwrap(),
-            owner: DeveloperId::new(&ids),
-            secret: SigningSecret::brought(SECRET.to_owned(), &ids).unwrap(),
-            settings: ProjectSettings::named("Vector".to_owned()),
-            created_at: Timestamp::from_millis(0),
-        }
+        Project::new(
+            ProjectId::parse("proj_vector").unwrap(),
+            DeveloperId::new(&ids),
+            SigningSecret::brought(SECRET.to_owned(), &ids).unwrap(),
+            ProjectSettings::named("Vector".to_owned()),
+            Timestamp::from_millis(0),
+        )
     }
 
     fn claims() -> Claims {

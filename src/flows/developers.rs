@@ -142,7 +142,7 @@ impl Developers {
         settings: ProjectSettings,
     ) -> Result<(), DeveloperError> {
         let secret = SigningSecret::new(self.mode, &self.ids);
-        let project = Project { id, owner, secret, settings, created_at: self.clock.now() };
+        let project = Project::new(id, owner, secret, settings, self.clock.now());
         self.store.insert_project(&project).await?;
         Ok(())
     }
@@ -248,7 +248,7 @@ impl Developers {
             settings.bot = Some(ProjectBot { id: user.id, token });
         }
         let (id, created_at) = (ProjectId::new(&self.ids), self.clock.now());
-        let project = Project { id, owner, secret, settings, created_at };
+        let project = Project::new(id, owner, secret, settings, created_at);
         if let Err(error) = self.store.insert_project(&project).await {
             if let Some(bot) = started {
                 self.stop_bot_of_nobody(bot).await;

@@ -167,6 +167,9 @@ pub trait SessionStore: Send + Sync + 'static {
     fn subscribe(&self, id: &SessionId) -> Wakeup;
 }
 
+/// A change of a project.
+pub type ProjectChange<'a> = &'a (dyn Fn(&mut Project) + Send + Sync);
+
 /// Projects, and the developers who own them. Each method is one atomic, durable step.
 #[async_trait]
 pub trait ProjectStore: Send + Sync + 'static {
@@ -176,8 +179,26 @@ pub trait ProjectStore: Send + Sync + 'static {
     /// All projects, the oldest first.
     async fn projects(&self) -> Result<Vec<Arc<Project>>, StoreError>;
 
-    /// Writes a new project; `false`: there is one with this id.
+    /// Writes a new project; `false`: there is one with this id, or was one.
     async fn insert_project(&self, project: &Project) -> Result<bool, StoreError>;
+
+    /// Changes a project: of changes that race, each sees what the one before it made. Returns it as it is then; `None`:
+    /// there is no such project.
+    async fn change_project(
+        &self,
+        id: &ProjectId,
+        change: ProjectChange<'_>,
+    ) -> Result<Option<Arc<Project>>, StoreError>;
+
+    /// Removes a project with its secrets and keeps that it was there, until [`ProjectStore::forget_project`]; `false`:
+    /// there is no such project.
+    async fn delete_project(&self, id: &ProjectId) -> Result<bool, StoreError>;
+
+    /// The projects that were removed and whose sessions may still be there.
+    async fn deleted_projects(&self) -> Result<Vec<ProjectId>, StoreError>;
+
+    /// Forgets that a removed project was there.
+    async fn forget_project(&self, id: &ProjectId) -> Result<(), StoreError>;
 
     /// Writes a new developer; `false`: there is one with this address.
     async fn insert_developer(&self, developer: &Developer) -> Result<bool, StoreError>;

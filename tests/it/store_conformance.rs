@@ -252,13 +252,13 @@ async fn projects_developers_and_tokens_are_kept_and_unique() {
         password: KeptPassword::new(&Secret::new("demo-password".to_owned()), &ids).unwrap(),
         created_at: BEGIN,
     };
-    let project = Project {
-        id: ProjectId::new(&ids),
-        owner: developer.id.clone(),
-        secret: SigningSecret::new(Mode::Sandbox, &ids),
-        settings: ProjectSettings::named("Demo".to_owned()),
-        created_at: BEGIN,
-    };
+    let project = Project::new(
+        ProjectId::new(&ids),
+        developer.id.clone(),
+        SigningSecret::new(Mode::Sandbox, &ids),
+        ProjectSettings::named("Demo".to_owned()),
+        BEGIN,
+    );
     let token = AccessToken::new(&ids);
     {
         let store = open(folder.path()).await;
@@ -290,13 +290,13 @@ async fn nothing_personal_and_nothing_secret_is_on_disk_in_the_clear() {
         let store = open(folder.path()).await;
         store.insert_session(&session).await.unwrap();
         done(&store, &session, opened_by(person, 10), at(1)).await;
-        let project = Project {
-            id: ProjectId::new(&ids),
-            owner: DeveloperId::new(&ids),
-            secret: project_secret.clone(),
-            settings: ProjectSettings::named("Demo".to_owned()),
-            created_at: BEGIN,
-        };
+        let project = Project::new(
+            ProjectId::new(&ids),
+            DeveloperId::new(&ids),
+            project_secret.clone(),
+            ProjectSettings::named("Demo".to_owned()),
+            BEGIN,
+        );
         store.insert_project(&project).await.unwrap();
     }
     let mut contents = Vec::new();

@@ -19,19 +19,23 @@ use crate::domain::developer::Grant;
 use crate::domain::project::Project;
 use crate::domain::project::ProjectId;
 use crate::domain::seal::Sealer;
+use crate::store::ProjectChange;
 use crate::store::ProjectStore;
 use crate::store::StoreError;
 use crate::store::records;
 
 const PROJECT: &str = "project/";
+const DELETED: &str = "deleted/";
 
 /// The tree of projects and developers, and all projects.
 #[derive(Debug)]
 pub(super) struct Projects {
     tree: sled::Tree,
     all: RwLock<HashMap<ProjectId, Arc<Project>>>,
-    /// Held while something must be looked up and written as one.
+    /// Held while a developer is looked up and written as one.
     writing: Mutex<()>,
+    /// Held from a look at the stored projects until what came of it is durable and known to all.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Projects {
@@ -43,8 +47,25 @@ impl Projects {
             let project: Project = records::decode(sealer, &String::from_utf8_lossy(&key), &record)?;
             all.insert(project.id.clone(), Arc::new(project));
         }
-        Ok(Self { tree, all: RwLock::new(all), writing: Mutex::default() })
+        Ok(Self {
+            tree,
+            all: RwLock::new(all),
+            writing: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        })
     }
+
+    fn now_is(&self, project: Arc<Project>) {
+        self.all.write().unwrap_or_else(PoisonError::into_inner).insert(project.id.clone(), project);
+    }
+}
+
+fn project_key(id: &ProjectId) -> String {
+    format!("{PROJECT}{id}")
+}
+
+fn deleted_key(id: &ProjectId) -> String {
+    format!("{DELETED}{id}")
 }
 
 fn developer_key(id: &DeveloperId) -> String {
@@ -81,19 +102,63 @@ impl ProjectStore for SledStore {
     }
 
     async fn insert_project(&self, project: &Project) -> Result<bool, StoreError> {
-        {
-            let _writing = self.0.projects.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let key = format!("{PROJECT}{}", project.id);
-            if self.0.projects.tree.contains_key(&key).map_err(unavailable)? {
-                return Ok(false);
-            }
-            self.write(&key, project)?;
+        let _changing = self.0.projects.changing.lock().await;
+        let tree = &self.0.projects.tree;
+        let (key, deleted) = (project_key(&project.id), deleted_key(&project.id));
+        if tree.contains_key(&key).map_err(unavailable)? || tree.contains_key(deleted).map_err(unavailable)? {
+            return Ok(false);
         }
+        self.write(&key, project)?;
         // Nobody may meet it before it is sure to stay.
         self.0.flusher.flushed().await?;
-        let mut all = self.0.projects.all.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(project.id.clone(), Arc::new(project.clone()));
+        self.0.projects.now_is(Arc::new(project.clone()));
         Ok(true)
+    }
+
+    async fn change_project(
+        &self,
+        id: &ProjectId,
+        change: ProjectChange<'_>,
+    ) -> Result<Option<Arc<Project>>, StoreError> {
+        let _changing = self.0.projects.changing.lock().await;
+        let key = project_key(id);
+        let Some(mut project) = self.read::<Project>(&key)? else { return Ok(None) };
+        change(&mut project);
+        self.write(&key, &project)?;
+        self.0.flusher.flushed().await?;
+        let project = Arc::new(project);
+        self.0.projects.now_is(Arc::clone(&project));
+        Ok(Some(project))
+    }
+
+    async fn delete_project(&self, id: &ProjectId) -> Result<bool, StoreError> {
+        let _changing = self.0.projects.changing.lock().await;
+        let key = project_key(id);
+        if !self.0.projects.tree.contains_key(&key).map_err(unavailable)? {
+            return Ok(false);
+        }
+        let deleted = deleted_key(id);
+        let mut step = sled::Batch::default();
+        step.remove(key.as_str());
+        step.insert(deleted.as_str(), records::encode(&self.0.sealer, &deleted, id)?);
+        self.0.projects.tree.apply_batch(step).map_err(unavailable)?;
+        self.0.flusher.flushed().await?;
+        self.0.projects.all.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        Ok(true)
+    }
+
+    async fn deleted_projects(&self) -> Result<Vec<ProjectId>, StoreError> {
+        let mut deleted = Vec::new();
+        for entry in self.0.projects.tree.scan_prefix(DELETED) {
+            let (key, record) = entry.map_err(unavailable)?;
+            deleted.push(records::decode(&self.0.sealer, &String::from_utf8_lossy(&key), &record)?);
+        }
+        Ok(deleted)
+    }
+
+    async fn forget_project(&self, id: &ProjectId) -> Result<(), StoreError> {
+        self.0.projects.tree.remove(deleted_key(id)).map_err(unavailable)?;
+        self.0.flusher.flushed().await
     }
 
     async fn insert_developer(&self, developer: &Developer) -> Result<bool, StoreError> {
