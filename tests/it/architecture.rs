@@ -45,7 +45,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("sled::", &["store/sled/"]),
     ("jsonwebtoken", &["domain/proof.rs"]),
     ("argon2", &["domain/developer.rs"]),
-    ("hmac", &["domain/seal.rs", "sandbox/"]),
+    ("hmac", &["domain/delivery/signature.rs", "domain/seal.rs", "sandbox/"]),
     ("qrcode", &["http/demo.rs"]),
     ("chacha20poly1305", &["domain/seal.rs"]),
     ("reqwest", &["main.rs", "telemetry.rs"]),
