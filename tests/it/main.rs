@@ -16,6 +16,7 @@ mod confirm;
 mod confirm_by_person;
 mod confirm_restart;
 mod conversation;
+mod delivery_conformance;
 mod doctor;
 mod guard;
 mod proxy;

@@ -14,7 +14,7 @@ pub const TEST_EVENT: &str = "webhook.test";
 
 /// `auth.confirmed`. Times are Unix milliseconds.
 #[derive(Serialize)]
-struct Confirmed<'a> {
+struct ConfirmedBody<'a> {
     event: &'static str,
     session_token: &'a str,
     telegram_id: String,
@@ -28,7 +28,7 @@ struct Confirmed<'a> {
 
 /// `auth.cancelled`.
 #[derive(Serialize)]
-struct Cancelled<'a> {
+struct CancelledBody<'a> {
     event: &'static str,
     session_token: &'a str,
     cancelled_at: i64,
@@ -38,7 +38,7 @@ struct Cancelled<'a> {
 
 /// `auth.expired`.
 #[derive(Serialize)]
-struct Expired<'a> {
+struct ExpiredBody<'a> {
     event: &'static str,
     session_token: &'a str,
     expired_at: i64,
@@ -59,7 +59,7 @@ struct Extra<'a> {
 }
 
 #[derive(Serialize)]
-struct Test<'a> {
+struct TestBody<'a> {
     event: &'static str,
     project_id: &'a str,
     created_at: i64,
@@ -81,7 +81,7 @@ pub(super) fn of(session: &AuthSession, event: EventKind, at: Timestamp, mode: M
     match event {
         EventKind::Confirmed => {
             let person = &session.opening.as_ref()?.person;
-            let body = Confirmed {
+            let body = ConfirmedBody {
                 event: name,
                 session_token,
                 telegram_id: person.id.to_string(),
@@ -94,19 +94,19 @@ pub(super) fn of(session: &AuthSession, event: EventKind, at: Timestamp, mode: M
             serde_json::to_string(&body).ok()
         }
         EventKind::Cancelled => {
-            serde_json::to_string(&Cancelled { event: name, session_token, cancelled_at: at, extra }).ok()
+            serde_json::to_string(&CancelledBody { event: name, session_token, cancelled_at: at, extra }).ok()
         }
         EventKind::Expired => {
             // Its time was over then, whenever that was noticed.
             let expired_at = session.expires_at.as_millis();
-            serde_json::to_string(&Expired { event: name, session_token, expired_at, extra }).ok()
+            serde_json::to_string(&ExpiredBody { event: name, session_token, expired_at, extra }).ok()
         }
     }
 }
 
 /// The body of a test delivery. `None` cannot happen.
 pub fn test_body(project: &ProjectId, mode: Mode, now: Timestamp) -> Option<String> {
-    let body = Test {
+    let body = TestBody {
         event: TEST_EVENT,
         project_id: project.as_str(),
         created_at: now.as_millis(),

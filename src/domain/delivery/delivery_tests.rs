@@ -103,8 +103,8 @@ fn bytes_and_signatures_are_those_of_the_protocol() {
         ("webhook-timestamp", "1700000061"),
         ("webhook-signature", "v1,PZ5ujVGmlduQ9vZWPflbCYVuo8oqasqOPCX3WxE0bgg="),
     ];
-    let sent = send(&project);
-    assert_eq!(sent.iter().map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>(), expected);
+    let told = send(&project);
+    assert_eq!(told.iter().map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>(), expected);
 
     // A secret that is retiring signs too, after the present one, until its end.
     let old = SigningSecret::brought("sk_live_old_secret_that_is_retiring_now_0000".to_owned(), &ids());
@@ -112,7 +112,7 @@ fn bytes_and_signatures_are_those_of_the_protocol() {
     let both =
         "v1,PZ5ujVGmlduQ9vZWPflbCYVuo8oqasqOPCX3WxE0bgg= v1,gUC4uWHElsZUyGwIn/XMY5ulJdl5eLDy7rCTDxRByEg=";
     assert_eq!(send(&project).last().unwrap().1, both);
-    assert_eq!(send(&project)[..7], sent[..7]);
+    assert_eq!(send(&project)[..7], told[..7]);
     assert!(!headers(&project, &delivery.id, "", BODY, at(62)).last().unwrap().1.contains(' '));
 }
 

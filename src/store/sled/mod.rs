@@ -1,6 +1,7 @@
 //! The embedded store: sled 0.34, one process, no set-up. Nothing outside this folder names sled.
 //! A write is acknowledged after it is flushed; one thread flushes for all who wait (group commit).
 
+mod deliveries;
 mod flusher;
 mod projects;
 mod sessions;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::deliveries::Deliveries;
 use self::flusher::Flusher;
 use self::projects::Projects;
 use self::shards::Shards;
@@ -41,8 +43,10 @@ struct Inner {
     /// Sessions and all that changes in one step with them.
     sessions: sled::Tree,
     shards: Shards,
+    deliveries: Deliveries,
     projects: Projects,
     sealer: Sealer,
+    mode: Mode,
     flusher: Flusher,
 }
 
@@ -118,7 +122,8 @@ impl SledStore {
         let projects = Projects::open(&database, &sealer)?;
         let file = log_of(directory)?;
         let (shards, flusher) = (Shards::default(), Flusher::start(database, file)?);
-        Ok(Self(Arc::new(Inner { records, sessions, shards, projects, sealer, flusher })))
+        let deliveries = Deliveries::default();
+        Ok(Self(Arc::new(Inner { records, sessions, shards, deliveries, projects, sealer, mode, flusher })))
     }
 
     fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {

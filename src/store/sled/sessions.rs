@@ -122,7 +122,11 @@ impl SledStore {
             batch.insert(agenda_key(session.expires_at, &session.id), Vec::new());
         }
         self.put_errands(&after.errands, &mut batch)?;
+        let told = self.put_delivery(before, session, &mut batch)?;
         self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+        if told {
+            self.0.deliveries.wake();
+        }
         Ok(self.0.flusher.number())
     }
 
