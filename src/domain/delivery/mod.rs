@@ -16,7 +16,6 @@ pub use self::body::test_body;
 pub use self::health::Failing;
 pub use self::health::Judgement;
 pub use self::health::judge;
-pub use self::schedule::retry_after;
 pub use self::signature::Headers;
 pub use self::signature::headers;
 use crate::domain::account::Mode;

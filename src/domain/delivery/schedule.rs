@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use time::PrimitiveDateTime;
-use time::macros::format_description;
-
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::Ids;
 
@@ -32,18 +29,4 @@ pub(super) fn next(
     let pause = pause * (9_000 + ids.below(2_001)) / 10_000;
     let due = ended.plus(asked_to_wait.map_or(pause, |asked| pause.max(asked.min(LAST_PAUSE))));
     (due <= first.plus(PATIENCE)).then_some(due)
-}
-
-/// How long a `Retry-After` asks to wait at `now`: seconds or a date (RFC 9110, 10.2.3); `None`: it cannot be read.
-pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // What no number holds is longer than anybody waits.
-        return Some(Duration::from_secs(text.parse().unwrap_or(LAST_PAUSE.as_secs())));
-    }
-    let date = format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
-    let at = PrimitiveDateTime::parse(text, date).ok()?.assume_utc().unix_timestamp();
-    Some(Timestamp::from_millis(at.checked_mul(1_000)?).since(now))
 }
