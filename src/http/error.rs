@@ -7,6 +7,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
 
 use crate::flows::auth::AuthError;
+use crate::flows::deliveries::DeliveryError;
 use crate::flows::developers::DeveloperError;
 use crate::flows::sign_in::SignInError;
 use crate::store::StoreError;
@@ -224,6 +225,9 @@ pub(super) enum AppError {
     /// There is no such project or session.
     #[oai(status = 404)]
     NotFound(Json<ErrorBody>),
+    /// There is one already.
+    #[oai(status = 409)]
+    Conflict(Json<ErrorBody>),
     /// The body is larger than 64 KiB.
     #[oai(status = 413)]
     TooLarge(Json<ErrorBody>),
@@ -249,9 +253,8 @@ pub(super) enum AppError {
 impl From<ApiError> for AppError {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::BadRequest(body) | ApiError::Conflict(body) | ApiError::Gone(body) => {
-                Self::BadRequest(body)
-            }
+            ApiError::BadRequest(body) | ApiError::Gone(body) => Self::BadRequest(body),
+            ApiError::Conflict(body) => Self::Conflict(body),
             ApiError::Unauthorized(body) => Self::Unauthorized(body),
             ApiError::Forbidden(body) => Self::Forbidden(body),
             ApiError::NotFound(body) => Self::NotFound(body),
@@ -304,6 +307,22 @@ impl From<DeveloperError> for AppError {
             }
             DeveloperError::Busy => Self::TooManyRequests(body("RATE_LIMITED", text), 1),
             DeveloperError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeliveryError> for AppError {
+    fn from(error: DeliveryError) -> Self {
+        let text = error.to_string();
+        match error {
+            DeliveryError::ProjectNotFound => Self::NotFound(body("PROJECT_NOT_FOUND", text)),
+            DeliveryError::DeliveryNotFound => Self::NotFound(body("DELIVERY_NOT_FOUND", text)),
+            DeliveryError::NoWebhook | DeliveryError::WebhookDisabled(_) => {
+                Self::Conflict(body("NO_WEBHOOK", text))
+            }
+            DeliveryError::CursorInvalid => Self::BadRequest(body("INVALID_REQUEST", text)),
+            DeliveryError::Busy => Self::TooManyRequests(body("RATE_LIMITED", text), 1),
+            DeliveryError::Store(error) => error.into(),
         }
     }
 }

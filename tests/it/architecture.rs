@@ -10,7 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("vault", &["domain", "lifecycle"]),
     ("telegram", &["domain", "vault", "lifecycle"]),
     ("webhooks", &["domain", "store", "lifecycle"]),
-    ("flows", &["domain", "store", "telegram", "lifecycle"]),
+    ("flows", &["domain", "store", "telegram", "webhooks", "lifecycle"]),
     // Error types of the layers below become statuses in `http/error.rs` and nowhere else.
     ("http", &["domain", "flows", "lifecycle", "telemetry"]),
     ("sandbox", &["domain", "lifecycle"]),
@@ -32,6 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "store",
             "telegram",
             "vault",
+            "webhooks",
         ],
     ),
 ];
