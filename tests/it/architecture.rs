@@ -50,6 +50,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("chacha20poly1305", &["domain/seal.rs"]),
     ("reqwest", &["main.rs", "telemetry.rs"]),
     ("aws_", &["vault/", "telemetry.rs"]),
+    ("toml::", &["config/projects.rs"]),
     ("std::env::", &["config.rs", "main.rs", "telegram/connection.rs"]),
     ("SystemTime::now", &["lifecycle.rs"]),
     ("getrandom", &["lifecycle.rs"]),
