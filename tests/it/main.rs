@@ -31,3 +31,5 @@ mod surface;
 mod waiting;
 mod webhook_client;
 mod webhook_targets;
+mod webhooks;
+mod webhooks_crash;
