@@ -118,7 +118,8 @@ mod tests {
             let found = names.addresses("localhost").await.unwrap();
             assert!(!found.is_empty() && found.iter().all(IpAddr::is_loopback), "{found:?}");
         }
-        assert!(names.addresses("no-such-name.invalid").await.is_err());
+        // No name server is asked for what cannot be a name.
+        assert!(names.addresses(&"a".repeat(300)).await.is_err());
         assert!(names.lock().is_empty());
         assert_eq!(names.slots.available_permits(), AT_ONCE);
     }

@@ -206,6 +206,21 @@ async fn what_is_refused_by_its_url_is_refused_when_written_and_when_delivered()
     assert_eq!(trap.connections(), 0);
 }
 
+#[tokio::test]
+async fn an_allowed_address_does_not_excuse_the_rest_of_the_url() {
+    let (trap, allow) = (Receiver::new().await, networks(&["127.0.0.0/8"]));
+    let client = Client::new(allow.clone()).with_names(Told::new(&[&["127.0.0.1"]]));
+    for text in
+        ["http://u:p@HERE/", "http://HERE/#part", "gopher://HERE/", "http://127.0.0.1:25/", "http://a..b/"]
+    {
+        let text = text.replace("HERE", &format!("127.0.0.1:{}", trap.port()));
+        assert!(WebhookTarget::parse(&text, &allow).is_err(), "{text}");
+        let refused = post(&client, &text).await;
+        assert!(matches!(refused, Err(PostError::Refused(_))), "{text}: {refused:?}");
+    }
+    assert_eq!(trap.connections(), 0);
+}
+
 /// The other tests here could not fail if these spellings led nowhere.
 #[tokio::test]
 async fn every_notation_of_this_machine_does_lead_here_once_it_is_allowed() {
