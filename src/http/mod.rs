@@ -32,7 +32,7 @@ use self::connector::ConnectorApi;
 use self::developers::{AccountsApi, ProjectsApi};
 pub(crate) use self::guard::OperatorPolicy;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
-use self::webhooks::WebhooksApi;
+use self::webhooks::{Webhooks, WebhooksApi};
 use crate::domain::ids::Ids;
 use crate::flows::auth::Auth;
 use crate::flows::deliveries::Deliveries;
@@ -71,8 +71,8 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         .nest("/", service)
         .data(Arc::new(operator))
         .data(auth)
+        .data(Webhooks { developers: developers.clone(), deliveries })
         .data(developers)
-        .data(deliveries)
         .data(sign_in)
         .data(readiness)
         .catch_all_error(error::render)

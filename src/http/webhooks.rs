@@ -115,6 +115,13 @@ struct TestView {
     error: Option<String>,
 }
 
+/// Whom the operations below ask.
+#[derive(Clone, Debug)]
+pub(super) struct Webhooks {
+    pub(super) developers: Developers,
+    pub(super) deliveries: Deliveries,
+}
+
 pub(super) struct WebhooksApi;
 
 #[OpenApi(tag = "Group::Webhooks", prefix_path = "/api/v1/dev")]
@@ -124,8 +131,7 @@ impl WebhooksApi {
     async fn deliveries(
         &self,
         token: Bearer<DEVELOPER>,
-        developers: Data<&Developers>,
-        webhooks: Data<&Deliveries>,
+        webhooks: Data<&Webhooks>,
         /// The project.
         id: Path<String>,
         /// How many, 1 to 200; 50 unless said otherwise.
@@ -134,9 +140,9 @@ impl WebhooksApi {
         /// `next_cursor` of the part before.
         cursor: Query<Option<String>>,
     ) -> Result<JsonAnswer<DeliveriesView>, AppError> {
-        let owner = holder(&token, &developers).await?;
+        let owner = webhooks.holder(&token).await?;
         let limit = usize::try_from(limit.0.unwrap_or(PAGE)).unwrap_or(usize::MAX);
-        let page = webhooks.log(&owner, &id.0, cursor.0.as_deref(), limit).await?;
+        let page = webhooks.deliveries.log(&owner, &id.0, cursor.0.as_deref(), limit).await?;
         let deliveries = page.deliveries.iter().map(DeliveryView::new).collect();
         Ok(JsonAnswer(DeliveriesView { deliveries, next_cursor: page.next_cursor }))
     }
@@ -146,13 +152,12 @@ impl WebhooksApi {
     async fn replay(
         &self,
         token: Bearer<DEVELOPER>,
-        developers: Data<&Developers>,
-        webhooks: Data<&Deliveries>,
+        webhooks: Data<&Webhooks>,
         /// The delivery.
         id: Path<String>,
     ) -> Result<JsonAnswer<DeliveryView>, AppError> {
-        let owner = holder(&token, &developers).await?;
-        let delivery = webhooks.replay(&owner, &id.0).await?;
+        let owner = webhooks.holder(&token).await?;
+        let delivery = webhooks.deliveries.replay(&owner, &id.0).await?;
         Ok(JsonAnswer(DeliveryView::new(&delivery)))
     }
 
@@ -161,18 +166,19 @@ impl WebhooksApi {
     async fn test(
         &self,
         token: Bearer<DEVELOPER>,
-        developers: Data<&Developers>,
-        webhooks: Data<&Deliveries>,
+        webhooks: Data<&Webhooks>,
         /// The project.
         id: Path<String>,
     ) -> Result<JsonAnswer<TestView>, AppError> {
-        let owner = holder(&token, &developers).await?;
-        Ok(JsonAnswer(TestView::new(webhooks.test(&owner, &id.0).await?)))
+        let owner = webhooks.holder(&token).await?;
+        Ok(JsonAnswer(TestView::new(webhooks.deliveries.test(&owner, &id.0).await?)))
     }
 }
 
-async fn holder(token: &Bearer<DEVELOPER>, developers: &Developers) -> Result<DeveloperId, DeveloperError> {
-    developers.holder(&AccessToken::claimed(&token.0)).await
+impl Webhooks {
+    async fn holder(&self, token: &Bearer<DEVELOPER>) -> Result<DeveloperId, DeveloperError> {
+        self.developers.holder(&AccessToken::claimed(&token.0)).await
+    }
 }
 
 impl AttemptView {

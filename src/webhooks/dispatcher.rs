@@ -97,7 +97,9 @@ impl Dispatcher {
         loop {
             let again: BoxFuture<'_, ()> = match self.0.store.projects_with_deliveries().await {
                 Ok(projects) => {
-                    projects.into_iter().for_each(|project| self.begin(project));
+                    for project in projects {
+                        self.begin(project);
+                    }
                     Box::pin(std::future::pending())
                 }
                 Err(error) => {
