@@ -125,7 +125,7 @@ impl SledStore {
         let told = self.put_delivery(before, session, &mut batch)?;
         self.0.sessions.apply_batch(batch).map_err(unavailable)?;
         if told {
-            self.0.deliveries.wake();
+            self.0.deliveries.wake(&session.project);
         }
         Ok(self.0.flusher.number())
     }
