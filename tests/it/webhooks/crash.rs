@@ -1,12 +1,12 @@
 //! kill -9 of the real program, again and again, while people sign in and the receiver fails half the time: every decision
 //! is told, nothing is told that did not happen, and a repetition keeps its id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use crate::support::{App, Attempt, Client, Process, Receiver, Reply, eventually, random};
+use crate::support::{App, Attempt, Client, Process, Received, Receiver, Reply, eventually, random};
 
 /// How often it is killed.
 const LIVES: u32 = 8;
@@ -187,6 +187,11 @@ async fn every_decision_is_told_through_kill_nine_and_a_receiver_that_fails_half
         assert_eq!(*first, this, "the same id and body again");
     }
     assert_eq!(seen.keys().collect::<Vec<_>>(), decided.keys().collect::<Vec<_>>(), "none is lost");
+    let taken = |request: &&Received| matches!(request.status, Some(200 | 204));
+    let requests = receiver.requests();
+    let taken: BTreeSet<_> =
+        requests.iter().filter(taken).map(|one| one.header("webhook-id").unwrap()).collect();
+    assert_eq!(taken.len(), decided.len(), "each was taken once at least");
     assert_eq!(log.len(), decided.len());
     process.kill();
 }
