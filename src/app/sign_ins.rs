@@ -18,6 +18,7 @@ use crate::flows::auth::Auth;
 use crate::flows::auth::LinkSettings;
 use crate::flows::confirm::Confirm;
 use crate::flows::developers::Developers;
+use crate::flows::ledger::Ledger;
 use crate::flows::outbox::Outbox;
 use crate::lifecycle::Tasks;
 use crate::store::Store;
@@ -45,7 +46,7 @@ impl Room {
         settings: AppSettings,
         address: SocketAddr,
         tasks: &Tasks,
-    ) -> Result<(Auth, Developers), StartError> {
+    ) -> Result<(Auth, Developers, Ledger), StartError> {
         let Self { store, accounts, outbox, confirm, clock, ids, mode } = self;
         let developers =
             Developers::new(Arc::clone(&store), accounts.clone(), Arc::clone(&clock), ids.clone(), mode);
@@ -58,11 +59,15 @@ impl Room {
         developers.run_bots().await?;
         outbox.begin(accounts.clone()).await?;
         tasks.spawn_essential("expiry", confirm.expire());
+        let retention = settings.retention;
+        let ledger =
+            Ledger::new(Arc::clone(&store), outbox.clone(), Arc::clone(&clock), tasks.clone(), retention);
+        tasks.spawn_essential("housekeeping", ledger.clone().keep_tidy());
         let public_url = settings.public_url.unwrap_or_else(|| format!("http://{address}"));
         let links =
             LinkSettings { base: settings.link_base, by_phone: settings.deeplink_by_phone, public_url };
         let auth = Auth::new(store, accounts, outbox, clock, ids, tasks.clone(), mode, links);
-        Ok((auth, developers))
+        Ok((auth, developers, ledger))
     }
 }
 

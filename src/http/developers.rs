@@ -228,7 +228,10 @@ impl DevelopersApi {
     }
 }
 
-async fn holder(token: &Bearer<DEVELOPER>, developers: &Developers) -> Result<DeveloperId, DeveloperError> {
+pub(super) async fn holder(
+    token: &Bearer<DEVELOPER>,
+    developers: &Developers,
+) -> Result<DeveloperId, DeveloperError> {
     developers.holder(&AccessToken::claimed(&token.0)).await
 }
 

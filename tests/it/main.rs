@@ -18,6 +18,7 @@ mod confirm_restart;
 mod conversation;
 mod doctor;
 mod guard;
+mod ledger_store;
 mod proxy;
 mod restart;
 mod sandbox_alone;
