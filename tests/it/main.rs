@@ -25,6 +25,7 @@ mod sandbox_alone;
 mod secrets;
 mod session_move;
 mod session_store;
+mod sessions;
 mod sign_in;
 mod store_conformance;
 mod surface;

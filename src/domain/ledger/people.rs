@@ -234,7 +234,10 @@ mod tests {
             let off = found.abs_diff(count as u64) * 100 / count as u64;
             assert!(off < 5, "{found} instead of {count}");
             let (one, other) = digests.split_at(count / 3);
-            assert_eq!(of(one).union(&of(other)).count(), found, "a union is as good as one");
+            let union = of(one).union(&of(other)).count();
+            // Two small parts are counted exactly.
+            let exact = one.len() <= FEW && other.len() <= FEW;
+            assert_eq!(union, if exact { count as u64 } else { found }, "a union is as good as one");
             assert!(!of(&digests).insert(digests[7]));
         }
     }
