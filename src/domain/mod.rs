@@ -16,3 +16,4 @@ pub mod project;
 pub mod proof;
 pub mod seal;
 pub mod string_session;
+pub mod webhook_target;
