@@ -56,6 +56,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("rustls_native_certs", &["webhooks/trust.rs"]),
     ("to_socket_addrs", &["webhooks/resolver.rs"]),
     ("aws_", &["vault/", "telemetry.rs"]),
+    ("toml::", &["config/projects.rs"]),
     ("std::env::", &["config.rs", "main.rs", "telegram/connection.rs"]),
     ("SystemTime::now", &["lifecycle.rs"]),
     ("getrandom", &["lifecycle.rs"]),
