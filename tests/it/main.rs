@@ -20,6 +20,7 @@ mod developers;
 mod doctor;
 mod guard;
 mod project_bots;
+mod project_secrets;
 mod projects;
 mod projects_file;
 mod proxy;
