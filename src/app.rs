@@ -241,13 +241,22 @@ impl App {
             declared,
         };
         let demo = settings.apps.demo;
-        let (auth, developers) = room.open(settings.apps, address, &tasks).await?;
+        let (auth, developers, ledger) = room.open(settings.apps, address, &tasks).await?;
 
         let operator = http::OperatorPolicy { token: settings.admin_token, loopback: settings.loopback };
         let trusted_proxies = settings.trusted_proxies.into();
         let custody = sign_in.clone();
-        let parts =
-            http::Parts { auth, developers, sign_in, readiness, operator, trusted_proxies, ids, demo };
+        let parts = http::Parts {
+            auth,
+            developers,
+            ledger,
+            sign_in,
+            readiness,
+            operator,
+            trusted_proxies,
+            ids,
+            demo,
+        };
         tasks.spawn("metrics", upkeep(tasks.clone()));
         let ops_address = ops.as_ref().map(|(_, address)| *address);
         if let Some((acceptor, _)) = ops {

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod auth;
 pub mod confirm;
 pub mod developers;
+pub mod ledger;
 pub mod outbox;
 pub mod readiness;
 pub mod sign_in;

@@ -10,6 +10,7 @@ use crate::domain::project_wishes::BadWish;
 use crate::flows::auth::AuthError;
 use crate::flows::developers::DeveloperError;
 use crate::flows::developers::seconds;
+use crate::flows::ledger::LedgerError;
 use crate::flows::sign_in::SignInError;
 use crate::store::StoreError;
 use crate::telegram::TelegramError;
@@ -314,6 +315,17 @@ impl From<DeveloperError> for AppError {
             }
             DeveloperError::Busy => Self::TooManyRequests(body("RATE_LIMITED", text), 1),
             DeveloperError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<LedgerError> for AppError {
+    fn from(error: LedgerError) -> Self {
+        let text = error.to_string();
+        match error {
+            LedgerError::ProjectNotFound => Self::NotFound(body("PROJECT_NOT_FOUND", text)),
+            LedgerError::SessionNotFound => Self::NotFound(body("SESSION_NOT_FOUND", text)),
+            LedgerError::Store(error) => error.into(),
         }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) use self::accounts::Profile;
 pub(crate) use self::projects::Seen;
 use self::slowing::Slowing;
 use super::accounts::Accounts;
+use super::ledger::Ledger;
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;
 use crate::domain::developer::BadEmail;
@@ -46,6 +47,7 @@ pub struct Policy {
 struct Shared {
     store: Arc<dyn Store>,
     accounts: Accounts,
+    ledger: Ledger,
     clock: Arc<dyn Clock>,
     ids: Ids,
     tasks: Tasks,
@@ -124,16 +126,18 @@ pub(crate) fn seconds(wait: Duration) -> u64 {
 
 impl Developers {
     /// Joins the parts.
+    #[expect(clippy::too_many_arguments, reason = "the composition root names each part once")]
     pub fn new(
         store: Arc<dyn Store>,
         accounts: Accounts,
+        ledger: Ledger,
         clock: Arc<dyn Clock>,
         ids: Ids,
         tasks: Tasks,
         policy: Policy,
     ) -> Self {
         let (slowing, swept, bots) = (Slowing::default(), AtomicI64::new(0), tokio::sync::Mutex::default());
-        Self(Arc::new(Shared { store, accounts, clock, ids, tasks, policy, slowing, swept, bots }))
+        Self(Arc::new(Shared { store, accounts, ledger, clock, ids, tasks, policy, slowing, swept, bots }))
     }
 
     async fn to_its_end<T: Send + 'static>(

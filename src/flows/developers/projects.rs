@@ -9,6 +9,7 @@ use super::DeveloperError;
 use super::Developers;
 use crate::domain::developer::DeveloperId;
 use crate::domain::ids::Secret;
+use crate::domain::ledger::Tally;
 use crate::domain::project::Project;
 use crate::domain::project::ProjectBot;
 use crate::domain::project::ProjectId;
@@ -27,14 +28,8 @@ pub(crate) struct Seen {
     pub(crate) project: Arc<Project>,
     /// Its own bot's, without the @, where it has one that has been heard of.
     pub(crate) bot_username: Option<String>,
-    pub(crate) counts: Counts,
-}
-
-/// What has become of a project's sessions since it was made.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) sessions: u64,
-    pub(crate) confirmed: u64,
+    /// What became of its sessions since it was made.
+    pub(crate) tally: Tally,
 }
 
 impl Developers {
@@ -180,6 +175,7 @@ impl Developers {
             tracing::info!(developer = %owner, project = %id, "a project was deleted");
             let bot = present.and_then(|project| project.bot());
             developers.settle_bots(&[bot], &held).await;
+            developers.0.ledger.tidy();
             Ok(())
         })
         .await
@@ -238,15 +234,8 @@ impl Developers {
                 None => self.0.store.username(bot).await?,
             },
         };
-        let counts = self.counts(&project.id).await?;
-        Ok(Seen { project, bot_username, counts })
-    }
-
-    /// How many sessions a project has had, and how many were confirmed.
-    // LEDGER: answers from its counters once they are there.
-    #[expect(clippy::unused_async, reason = "the ledger is asked here")]
-    async fn counts(&self, _project: &ProjectId) -> Result<Counts, DeveloperError> {
-        Ok(Counts::default())
+        let tally = self.0.ledger.tally(&project.id).await?;
+        Ok(Seen { project, bot_username, tally })
     }
 }
 

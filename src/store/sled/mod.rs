@@ -2,6 +2,8 @@
 //! A write is acknowledged after it is flushed; one thread flushes for all who wait (group commit).
 
 mod flusher;
+mod keeping;
+mod ledger;
 mod projects;
 mod sessions;
 mod shards;
@@ -14,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::flusher::Flusher;
+use self::ledger::Ledger;
 use self::projects::Projects;
 use self::shards::Shards;
 use super::SignInStore;
@@ -41,6 +44,7 @@ struct Inner {
     /// Sessions and all that changes in one step with them.
     sessions: sled::Tree,
     shards: Shards,
+    ledger: Ledger,
     projects: Projects,
     sealer: Sealer,
     flusher: Flusher,
@@ -117,8 +121,11 @@ impl SledStore {
         let sessions = database.open_tree("sessions").map_err(unavailable)?;
         let projects = Projects::open(&database, &sealer)?;
         let file = log_of(directory)?;
+        let ledger = Ledger::open(&sessions)?;
         let (shards, flusher) = (Shards::default(), Flusher::start(database, file)?);
-        Ok(Self(Arc::new(Inner { records, sessions, shards, projects, sealer, flusher })))
+        let store = Self(Arc::new(Inner { records, sessions, shards, ledger, projects, sealer, flusher }));
+        store.bring_up_to_date()?;
+        Ok(store)
     }
 
     fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {
