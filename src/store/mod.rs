@@ -272,6 +272,9 @@ pub trait DeliveryStore: Send + Sync + 'static {
 
     /// Becomes ready when there may be something new to send. Subscribe first, then look.
     fn subscribe_deliveries(&self) -> Wakeup;
+
+    /// The projects that got something to send since this was last asked. Only a hint about where to look.
+    fn projects_with_news(&self) -> Vec<ProjectId>;
 }
 
 /// A change of a project.

@@ -2,7 +2,7 @@
 //! is slow or dead keeps nobody else waiting. There is no queue but the store's, so nothing can overflow, and a crash loses
 //! nothing: what was not settled is sent again, with the same `webhook-id`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ const AT_ONCE: usize = 4;
 const LEASE: Duration = Duration::from_secs(20);
 /// How long to wait for a store that fails.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How often to look for projects that nobody told of: there should be none.
+const LOOK_AROUND: Duration = Duration::from_secs(60);
 /// How long exchanges may go on after shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(3);
 /// How often old deliveries are removed.
@@ -52,9 +54,15 @@ struct Shared {
     ids: Ids,
     tasks: Tasks,
     /// The projects that have a worker.
-    working: Mutex<HashSet<ProjectId>>,
-    /// Told when a worker has ended.
-    ended: Notify,
+    workers: Mutex<HashMap<ProjectId, Worker>>,
+}
+
+/// How a project's worker is told to look again.
+#[derive(Default)]
+struct Worker {
+    /// Since it last looked.
+    poked: bool,
+    notify: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Dispatcher {
@@ -63,16 +71,20 @@ impl std::fmt::Debug for Dispatcher {
     }
 }
 
-/// A project's worker, while it lives.
-struct Working {
+/// A worker's place, which it leaves however it ends.
+struct Place {
     dispatcher: Dispatcher,
     project: ProjectId,
+    notify: Arc<Notify>,
 }
 
-impl Drop for Working {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.dispatcher.working().remove(&self.project);
-        self.dispatcher.0.ended.notify_one();
+        let mut workers = self.dispatcher.workers();
+        // After it has retired another may be there.
+        if workers.get(&self.project).is_some_and(|worker| Arc::ptr_eq(&worker.notify, &self.notify)) {
+            workers.remove(&self.project);
+        }
     }
 }
 
@@ -85,32 +97,38 @@ impl Dispatcher {
         ids: Ids,
         tasks: Tasks,
     ) -> Self {
-        let (working, ended) = (Mutex::default(), Notify::new());
-        Self(Arc::new(Shared { store, courier, clock, ids, tasks, working, ended }))
+        Self(Arc::new(Shared { store, courier, clock, ids, tasks, workers: Mutex::default() }))
     }
 
-    /// Sees that every project with pending deliveries has a worker, until shutdown.
+    /// Sees that every project with something to send has a worker, until shutdown.
     pub async fn run(self) {
         let stopping = self.0.tasks.stopping();
         let mut wakeup = self.0.store.subscribe_deliveries();
         loop {
-            let again: BoxFuture<'_, ()> = match self.0.store.projects_with_deliveries().await {
+            let pause = match self.0.store.projects_with_deliveries().await {
                 Ok(projects) => {
                     for project in projects {
-                        self.begin(project);
+                        self.poke(project);
                     }
-                    Box::pin(std::future::pending())
+                    LOOK_AROUND
                 }
                 Err(error) => {
                     tracing::error!(%error, "the store does not say what webhooks are to be told");
-                    Box::pin(network_sleep(STORE_PAUSE))
+                    STORE_PAUSE
                 }
             };
-            tokio::select! {
-                () = wakeup.changed() => {}
-                () = self.0.ended.notified() => {}
-                () = again => {}
-                () = stopping.cancelled() => return,
+            let look_around = network_sleep(pause);
+            tokio::pin!(look_around);
+            loop {
+                tokio::select! {
+                    () = wakeup.changed() => {
+                        for project in self.0.store.projects_with_news() {
+                            self.poke(project);
+                        }
+                    }
+                    () = &mut look_around => break,
+                    () = stopping.cancelled() => return,
+                }
             }
         }
     }
@@ -130,26 +148,41 @@ impl Dispatcher {
         }
     }
 
-    fn working(&self) -> MutexGuard<'_, HashSet<ProjectId>> {
-        self.0.working.lock().unwrap_or_else(PoisonError::into_inner)
+    fn workers(&self) -> MutexGuard<'_, HashMap<ProjectId, Worker>> {
+        self.0.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, project: ProjectId) {
-        if !self.working().insert(project.clone()) {
+    /// There may be something to send: the project's worker looks again, or begins.
+    fn poke(&self, project: ProjectId) {
+        let mut workers = self.workers();
+        if let Some(worker) = workers.get_mut(&project) {
+            worker.poked = true;
+            worker.notify.notify_one();
             return;
         }
-        let working = Working { dispatcher: self.clone(), project };
-        self.0.tasks.spawn("webhook", async move {
-            working.dispatcher.serve(&working.project).await;
-        });
+        let notify = Arc::clone(&workers.entry(project.clone()).or_default().notify);
+        let place = Place { dispatcher: self.clone(), project, notify };
+        self.0.tasks.spawn("webhook", async move { place.dispatcher.serve(&place).await });
+    }
+
+    /// Whether the worker may end, because nobody has told it to look again; then it has left its place.
+    fn retire(&self, place: &Place) -> bool {
+        let mut workers = self.workers();
+        let poked = workers.get(&place.project).is_some_and(|worker| worker.poked);
+        if !poked {
+            workers.remove(&place.project);
+        }
+        !poked
     }
 
     /// Sends a project's deliveries until none is pending.
-    async fn serve(&self, project: &ProjectId) {
-        let stopping = self.0.tasks.stopping();
-        let mut wakeup = self.0.store.subscribe_deliveries();
+    async fn serve(&self, place: &Place) {
+        let (stopping, project) = (self.0.tasks.stopping(), &place.project);
         let mut under_way = UnderWay::default();
         while !stopping.is_cancelled() {
+            if let Some(worker) = self.workers().get_mut(project) {
+                worker.poked = false;
+            }
             let free = AT_ONCE.saturating_sub(under_way.ids.len());
             let claims = if free == 0 { None } else { Some(self.claim(project, free).await) };
             let again: BoxFuture<'_, ()> = match claims {
@@ -164,7 +197,7 @@ impl Dispatcher {
                     }
                     match next {
                         Some(next) => self.0.clock.sleep_until(next),
-                        None if under_way.ids.is_empty() => return,
+                        None if under_way.ids.is_empty() && self.retire(place) => return,
                         None => Box::pin(std::future::pending()),
                     }
                 }
@@ -175,7 +208,7 @@ impl Dispatcher {
             };
             tokio::select! {
                 () = under_way.one_ends() => {}
-                () = wakeup.changed() => {}
+                () = place.notify.notified() => {}
                 () = again => {}
                 () = stopping.cancelled() => {}
             }

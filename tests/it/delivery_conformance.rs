@@ -283,10 +283,13 @@ async fn whoever_waits_learns_of_something_to_send() {
     let mut wakeup = store.subscribe_deliveries();
     let told = confirmed(&store, "proj_shop", at(0)).await;
     wakeup.changed().await;
+    assert_eq!(store.projects_with_news(), [id("proj_shop")]);
+    assert_eq!(store.projects_with_news(), [], "it was said");
     let claimed = claim(&store, "proj_shop", at(0), 9).await.remove(0);
     store.settle_delivery(&claimed, &attempted(&claimed, 200, at(0))).await.unwrap();
     let mut wakeup = store.subscribe_deliveries();
     store.replay_delivery(&told, at(5)).await.unwrap();
     wakeup.changed().await;
+    assert_eq!(store.projects_with_news(), [id("proj_shop")]);
     assert_eq!(claim(&store, "proj_shop", at(5), 9).await.len(), 1);
 }

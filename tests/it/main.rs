@@ -39,4 +39,3 @@ mod waiting;
 mod webhook_client;
 mod webhook_targets;
 mod webhooks;
-mod webhooks_crash;

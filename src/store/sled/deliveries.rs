@@ -5,7 +5,7 @@
 //! pending; `l` project, creation, id → nothing; `t` creation, id → nothing. Claims live in memory: the folder has one
 //! process, and what it was sending when it died is to be sent again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(super) struct Deliveries {
     /// Until when each is somebody's. Held while a delivery is read and written.
     claims: Mutex<HashMap<DeliveryId, Timestamp>>,
     changes: watch::Sender<()>,
+    /// The projects that [`DeliveryStore::projects_with_news`] names next.
+    news: Mutex<HashSet<ProjectId>>,
 }
 
 impl Deliveries {
@@ -53,8 +55,13 @@ impl Deliveries {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn news(&self) -> MutexGuard<'_, HashSet<ProjectId>> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Wakes who waits for something to send.
-    pub(super) fn wake(&self) {
+    pub(super) fn wake(&self, project: &ProjectId) {
+        self.news().insert(project.clone());
         self.changes.send_replace(());
     }
 }
@@ -307,7 +314,7 @@ impl DeliveryStore for SledStore {
             after
         };
         self.0.flusher.flushed().await?;
-        self.0.deliveries.wake();
+        self.0.deliveries.wake(&replayed.project);
         Ok(Some(replayed))
     }
 
@@ -345,5 +352,9 @@ impl DeliveryStore for SledStore {
 
     fn subscribe_deliveries(&self) -> Wakeup {
         Wakeup::new(self.0.deliveries.changes.subscribe(), drop)
+    }
+
+    fn projects_with_news(&self) -> Vec<ProjectId> {
+        self.0.deliveries.news().drain().collect()
     }
 }

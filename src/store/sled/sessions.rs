@@ -115,7 +115,7 @@ impl SledStore {
         let ended = before.state == State::Pending && session.state != State::Pending;
         self.write_counted(ended.then_some(session), batch)?;
         if told {
-            self.0.deliveries.wake();
+            self.0.deliveries.wake(&session.project);
         }
         Ok(self.0.flusher.number())
     }

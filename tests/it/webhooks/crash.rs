@@ -69,33 +69,47 @@ async fn sign_in(
     Some(())
 }
 
-async fn authorised(client: &Client, method: &str, path: &str, body: Option<Value>) -> Value {
-    let login = json!({ "email": "demo@example.com", "password": "demo-password" });
-    let token = client.post("/api/v1/dev/login", &login).await.json()["token"].clone();
-    let bearer = format!("Bearer {}", token.as_str().unwrap());
-    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-    let answer = client.send(method, path, &headers, body.map(|body| body.to_string()).as_deref()).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()
+/// The developer of the demo.
+struct Developer {
+    client: Client,
+    bearer: String,
 }
 
-/// Moves the clock from one attempt to the next until no delivery is pending, and returns all.
-async fn all_delivered(app: &App, sandbox: &Client) -> Vec<Value> {
-    let log = || async {
+impl Developer {
+    async fn at(client: &Client) -> Self {
+        let login = json!({ "email": "demo@example.com", "password": "demo-password" });
+        let token = client.post("/api/v1/dev/login", &login).await.json()["token"].clone();
+        Self { client: client.clone(), bearer: format!("Bearer {}", token.as_str().unwrap()) }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        let headers = [("authorization", self.bearer.as_str()), ("content-type", "application/json")];
+        let body = body.map(|body| body.to_string());
+        let answer = self.client.send(method, path, &headers, body.as_deref()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// Everything that was to be told.
+    async fn log(&self, app: &App) -> Vec<Value> {
         let path = format!("/api/v1/dev/projects/{}/deliveries?limit=200", app.id);
-        let mut deliveries = Vec::new();
-        let mut cursor = String::new();
+        let (mut deliveries, mut cursor) = (Vec::new(), String::new());
         loop {
-            let page = authorised(&app.service, "GET", &format!("{path}{cursor}"), None).await;
+            let page = self.call("GET", &format!("{path}{cursor}"), None).await;
             deliveries.extend(page["deliveries"].as_array().unwrap().clone());
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => return deliveries,
             }
         }
-    };
+    }
+}
+
+/// Moves the clock from one attempt to the next until no delivery is pending, and returns all.
+async fn all_delivered(app: &App, sandbox: &Client) -> Vec<Value> {
+    let developer = Developer::at(&app.service).await;
     let over = || async {
-        let pending = log().await;
+        let pending = developer.log(app).await;
         let due = pending.iter().filter_map(|one| one["next_attempt_at_ms"].as_i64()).min();
         let Some(due) = due else { return true };
         let ahead = sandbox.post("/api/clock", &json!({ "advance_seconds": 1 })).await;
@@ -106,7 +120,7 @@ async fn all_delivered(app: &App, sandbox: &Client) -> Vec<Value> {
         false
     };
     eventually("nothing is pending", over).await;
-    log().await
+    developer.log(app).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +133,8 @@ async fn every_decision_is_told_through_kill_nine_and_a_receiver_that_fails_half
     }
     let (process, sandbox) = service(folder.path());
     let settings = json!({ "name": "Shop", "webhook_url": receiver.url("/hook") });
-    let project = authorised(&process.client, "POST", "/api/v1/dev/projects", Some(settings)).await;
+    let developer = Developer::at(&process.client).await;
+    let project = developer.call("POST", "/api/v1/dev/projects", Some(settings)).await;
     let text = |field: &str| project[field].as_str().unwrap().to_owned();
     let app = App { service: process.client.clone(), id: text("id"), secret: text("secret_key") };
     for n in 0..PEOPLE {
