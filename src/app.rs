@@ -244,7 +244,7 @@ impl App {
         let demo = settings.apps.demo;
         let deliveries =
             webhooks::open(&room.store, &room.clock, &ids, settings.mode, &settings.apps, &tasks);
-        let (auth, developers) = room.open(settings.apps, address, &tasks).await?;
+        let (auth, developers, ledger) = room.open(settings.apps, address, &tasks).await?;
 
         let operator = http::OperatorPolicy { token: settings.admin_token, loopback: settings.loopback };
         let trusted_proxies = settings.trusted_proxies.into();
@@ -252,6 +252,7 @@ impl App {
         let parts = http::Parts {
             auth,
             developers,
+            ledger,
             deliveries,
             sign_in,
             readiness,

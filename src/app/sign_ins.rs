@@ -21,6 +21,7 @@ use crate::flows::auth::LinkSettings;
 use crate::flows::confirm::Confirm;
 use crate::flows::developers::Developers;
 use crate::flows::developers::Policy;
+use crate::flows::ledger::Ledger;
 use crate::flows::outbox::Outbox;
 use crate::lifecycle::Tasks;
 use crate::store::Store;
@@ -50,8 +51,11 @@ impl Room {
         settings: AppSettings,
         address: SocketAddr,
         tasks: &Tasks,
-    ) -> Result<(Auth, Developers), StartError> {
+    ) -> Result<(Auth, Developers, Ledger), StartError> {
         let Self { store, accounts, outbox, confirm, clock, ids, mode, declared } = self;
+        let retention = settings.retention;
+        let ledger =
+            Ledger::new(Arc::clone(&store), outbox.clone(), Arc::clone(&clock), tasks.clone(), retention);
         let policy = Policy {
             mode,
             registration_open: settings.registration_open,
@@ -60,6 +64,7 @@ impl Room {
         let developers = Developers::new(
             Arc::clone(&store),
             accounts.clone(),
+            ledger.clone(),
             Arc::clone(&clock),
             ids.clone(),
             tasks.clone(),
@@ -79,11 +84,12 @@ impl Room {
         developers.run_bots().await?;
         outbox.begin(accounts.clone()).await?;
         tasks.spawn_essential("expiry", confirm.expire());
+        tasks.spawn_essential("housekeeping", ledger.clone().keep_tidy());
         let public_url = settings.public_url.unwrap_or_else(|| format!("http://{address}"));
         let links =
             LinkSettings { base: settings.link_base, by_phone: settings.deeplink_by_phone, public_url };
         let auth = Auth::new(store, accounts, outbox, clock, ids, tasks.clone(), mode, links);
-        Ok((auth, developers))
+        Ok((auth, developers, ledger))
     }
 }
 

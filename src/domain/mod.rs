@@ -10,6 +10,7 @@ pub mod developer;
 pub mod errand;
 pub mod ids;
 pub mod language;
+pub mod ledger;
 pub mod login;
 pub mod place;
 pub mod project;

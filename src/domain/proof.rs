@@ -57,9 +57,10 @@ pub enum BadProof {
     Expired(Box<Claims>),
 }
 
-/// What a proof of a confirmed session says when it is made at `now`; `None` while nobody has confirmed it.
+/// What a proof of a confirmed session says when it is made at `now`; `None` while nobody has confirmed it, and once the
+/// person is forgotten.
 pub fn claims(session: &AuthSession, mode: Mode, now: Timestamp) -> Option<Claims> {
-    let person = &session.opening.as_ref()?.person;
+    let person = &session.opening.as_ref().filter(|_| !session.forgotten)?.person;
     Some(Claims {
         telegram_id: person.id.to_string(),
         telegram_name: person.name.clone(),

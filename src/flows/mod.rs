@@ -5,6 +5,7 @@ pub mod auth;
 pub mod confirm;
 pub mod deliveries;
 pub mod developers;
+pub mod ledger;
 pub mod outbox;
 pub mod readiness;
 pub mod sign_in;

@@ -12,6 +12,7 @@ mod developers;
 mod error;
 mod guard;
 mod ops;
+mod sessions;
 mod standing;
 mod webhooks;
 
@@ -32,11 +33,13 @@ use self::connector::ConnectorApi;
 use self::developers::{AccountsApi, ProjectsApi};
 pub(crate) use self::guard::OperatorPolicy;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
+use self::sessions::SessionsApi;
 use self::webhooks::{Webhooks, WebhooksApi};
 use crate::domain::ids::Ids;
 use crate::flows::auth::Auth;
 use crate::flows::deliveries::Deliveries;
 use crate::flows::developers::Developers;
+use crate::flows::ledger::Ledger;
 use crate::flows::readiness::Readiness;
 use crate::flows::sign_in::SignIn;
 
@@ -47,6 +50,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) struct Parts {
     pub(crate) auth: Auth,
     pub(crate) developers: Developers,
+    pub(crate) ledger: Ledger,
     pub(crate) deliveries: Deliveries,
     pub(crate) sign_in: SignIn,
     pub(crate) readiness: Readiness,
@@ -60,8 +64,18 @@ pub(crate) struct Parts {
 
 /// Every route of the service.
 pub(crate) fn routes(parts: Parts) -> impl Endpoint {
-    let Parts { auth, developers, deliveries, sign_in, readiness, operator, trusted_proxies, ids, demo } =
-        parts;
+    let Parts {
+        auth,
+        developers,
+        ledger,
+        deliveries,
+        sign_in,
+        readiness,
+        operator,
+        trusted_proxies,
+        ids,
+        demo,
+    } = parts;
     let service = service();
     let (docs, document) = (service.swagger_ui(), service.spec_endpoint());
     let pages = if demo { Route::new().nest("/demo", demo::routes()) } else { Route::new() };
@@ -73,6 +87,7 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         .data(auth)
         .data(Webhooks { developers: developers.clone(), deliveries })
         .data(developers)
+        .data(ledger)
         .data(sign_in)
         .data(readiness)
         .catch_all_error(error::render)
@@ -99,11 +114,16 @@ pub fn openapi_document() -> String {
     service().spec()
 }
 
-type Apis = (ConnectorApi, AppsApi, AccountsApi, ProjectsApi, WebhooksApi, ProbesApi, MetricsApi, PagesApi);
+type Apis = (
+    (ConnectorApi, AppsApi, AccountsApi, ProjectsApi),
+    (SessionsApi, WebhooksApi, ProbesApi, MetricsApi, PagesApi),
+);
 
 fn service() -> OpenApiService<Apis, ()> {
-    let apis =
-        (ConnectorApi, AppsApi, AccountsApi, ProjectsApi, WebhooksApi, ProbesApi, MetricsApi, PagesApi);
+    let apis = (
+        (ConnectorApi, AppsApi, AccountsApi, ProjectsApi),
+        (SessionsApi, WebhooksApi, ProbesApi, MetricsApi, PagesApi),
+    );
     OpenApiService::new(apis, "telegram-connector", env!("CARGO_PKG_VERSION")).description(
         "Sign in with Telegram, run by its owner. Errors are JSON, `{\"error\",\"code\"}`: `error` is for people, \
          `code` for programs.",

@@ -5,6 +5,7 @@ mod records;
 mod sled;
 mod wakeup;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -29,6 +30,11 @@ use crate::domain::developer::DeveloperId;
 use crate::domain::developer::Email;
 use crate::domain::developer::Grant;
 use crate::domain::errand::Errand;
+use crate::domain::ledger::Day;
+use crate::domain::ledger::DayCount;
+use crate::domain::ledger::Listing;
+use crate::domain::ledger::Page;
+use crate::domain::ledger::Tally;
 use crate::domain::login::PendingSignIn;
 use crate::domain::project::Project;
 use crate::domain::project::ProjectId;
@@ -112,12 +118,21 @@ pub enum Applied {
 }
 
 /// What the end of some sessions led to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Expired {
     /// The errands that were written with it.
     pub errands: Vec<Errand>,
-    /// When to look again, if ever.
-    pub next: Option<Timestamp>,
+    /// When to look again.
+    pub next: Timestamp,
+}
+
+/// What forgetting somebody led to.
+#[derive(Clone, Debug, Default)]
+pub struct Forgotten {
+    /// How many sessions knew them.
+    pub sessions: usize,
+    /// What is to be told of those that were pending.
+    pub errands: Vec<Errand>,
 }
 
 /// The sign-in sessions of apps and the errands they lead to.
@@ -135,14 +150,13 @@ pub trait SessionStore: Send + Sync + 'static {
     /// The one session whose id begins with the code.
     async fn session_of_code(&self, code: &TypedCode) -> Result<Option<SessionId>, StoreError>;
 
-    /// The sessions that a person opened through an account, the last opened first, decided ones too, until a day after
-    /// their end; at most some dozens.
+    /// The sessions that a person opened through an account, the last opened first, decided ones too; at most some dozens.
     async fn sessions_of_person(&self, via: Via, person: i64) -> Result<Vec<AuthSession>, StoreError>;
 
     /// Applies an event, writes what it leads to, and wakes who waits.
     async fn apply(&self, id: &SessionId, event: &Event, now: Timestamp) -> Result<Applied, StoreError>;
 
-    /// Ends sessions whose time is over: some of those that somebody opened. The others read as expired all the same.
+    /// Ends sessions whose time is over, as many as there are, or some. The others read as expired all the same.
     async fn expire(&self, now: Timestamp) -> Result<Expired, StoreError>;
 
     /// Writes an errand.
@@ -167,6 +181,43 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Becomes ready when the session changes. Subscribe first, then read.
     fn subscribe(&self, id: &SessionId) -> Wakeup;
+}
+
+/// What is counted and listed of sessions, and how long it is kept. Counts never miss a session and never count one twice,
+/// whatever crashes.
+#[async_trait]
+pub trait LedgerStore: Send + Sync + 'static {
+    /// A part of a list of sessions. New sessions come before everything that was listed, so what follows a cursor stays.
+    async fn sessions(&self, listing: &Listing, now: Timestamp) -> Result<Page, StoreError>;
+
+    /// What was counted of a project's sessions that were created on these days; days without any are left out.
+    async fn day_counts(
+        &self,
+        project: &ProjectId,
+        days: RangeInclusive<Day>,
+    ) -> Result<Vec<DayCount>, StoreError>;
+
+    /// What was ever counted of a project.
+    async fn tally(&self, project: &ProjectId) -> Result<Tally, StoreError>;
+
+    /// Removes ended sessions that were created before an instant, or some of them; counts stay. `true`: there are more.
+    async fn prune(&self, before: Timestamp) -> Result<bool, StoreError>;
+
+    /// Takes all pending sessions of a project back and erases what is known of people; what is to be told of that.
+    async fn clear_project(&self, project: &ProjectId, now: Timestamp) -> Result<Vec<Errand>, StoreError>;
+
+    /// Removes the sessions of a cleared project, and the counts with the last of them. Those that somebody opened stay
+    /// until they were created before `before`: their people may still be told. `true`: nothing is left.
+    async fn remove_cleared(&self, project: &ProjectId, before: Timestamp) -> Result<bool, StoreError>;
+
+    /// Erases what is known of a person in the sessions of some projects, and removes the deliveries that tell of them;
+    /// pending sessions are taken back.
+    async fn forget_person(
+        &self,
+        projects: &[ProjectId],
+        person: i64,
+        now: Timestamp,
+    ) -> Result<Forgotten, StoreError>;
 }
 
 /// Deliveries that are one worker's until the end of its lease.
@@ -213,9 +264,6 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// Makes a delivery pending again, whatever became of it ([`Delivery::replay`]); `None`: there is no such delivery.
     async fn replay_delivery(&self, id: &DeliveryId, now: Timestamp) -> Result<Option<Delivery>, StoreError>;
 
-    /// Removes what was to be told, or was told, of a session.
-    async fn forget_deliveries_of(&self, session: &SessionId) -> Result<(), StoreError>;
-
     /// Removes all deliveries of a project.
     async fn drop_deliveries(&self, project: &ProjectId) -> Result<(), StoreError>;
 
@@ -259,6 +307,9 @@ pub trait ProjectStore: Send + Sync + 'static {
     /// The projects that were removed and whose sessions may still be there.
     async fn deleted_projects(&self) -> Result<Vec<ProjectId>, StoreError>;
 
+    /// What a removed project was called, for those who are still to be told of a sign-in to it.
+    async fn deleted_project_name(&self, id: &ProjectId) -> Result<Option<String>, StoreError>;
+
     /// Forgets that a removed project was there.
     async fn forget_project(&self, id: &ProjectId) -> Result<(), StoreError>;
 
@@ -286,7 +337,7 @@ pub trait ProjectStore: Send + Sync + 'static {
 
 /// Everything the service remembers.
 #[async_trait]
-pub trait Store: SignInStore + SessionStore + DeliveryStore + ProjectStore {
+pub trait Store: SignInStore + SessionStore + LedgerStore + DeliveryStore + ProjectStore {
     /// Whether the store can be written: a durable write and a read of it.
     async fn ping(&self) -> Result<(), StoreError>;
 }

@@ -15,7 +15,6 @@ use super::courier::Carried;
 use super::courier::Courier;
 use super::courier::Parcel;
 use crate::domain::clock::Clock;
-use crate::domain::clock::Timestamp;
 use crate::domain::delivery::Attempt;
 use crate::domain::delivery::Delivery;
 use crate::domain::delivery::DeliveryId;
@@ -134,12 +133,12 @@ impl Dispatcher {
         }
     }
 
-    /// Removes deliveries that are older than `retention`, and those of projects that are gone, until shutdown.
+    /// Removes deliveries that are older than `retention`, until shutdown.
     pub async fn tidy(self, retention: Duration) {
         let stopping = self.0.tasks.stopping();
         loop {
             let now = self.0.clock.now();
-            if let Err(error) = self.remove_old(now.minus(retention)).await {
+            if let Err(error) = self.0.store.prune_deliveries(now.minus(retention)).await {
                 tracing::error!(%error, "old deliveries cannot be removed");
             }
             tokio::select! {
@@ -147,14 +146,6 @@ impl Dispatcher {
                 () = stopping.cancelled() => return,
             }
         }
-    }
-
-    async fn remove_old(&self, before: Timestamp) -> Result<(), StoreError> {
-        self.0.store.prune_deliveries(before).await?;
-        for project in self.0.store.deleted_projects().await? {
-            self.0.store.drop_deliveries(&project).await?;
-        }
-        Ok(())
     }
 
     fn workers(&self) -> MutexGuard<'_, HashMap<ProjectId, Worker>> {

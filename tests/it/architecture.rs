@@ -38,7 +38,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Exceptions, file by file.
-const ALSO: &[(&str, &str)] = &[("http/error.rs", "telegram"), ("http/error.rs", "store")];
+const ALSO: &[(&str, &str)] =
+    &[("http/error.rs", "telegram"), ("http/error.rs", "store"), ("http/error/app.rs", "store")];
 
 /// A library (as it is written in paths) and where it may be named.
 const NAMED_ONLY_IN: &[(&str, &[&str])] = &[

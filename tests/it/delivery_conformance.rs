@@ -10,7 +10,7 @@ use telegram_connector::domain::auth_session::{
     Answer, AuthSession, Event, Origin, Person, Request, SessionToken, Via,
 };
 use telegram_connector::domain::clock::Timestamp;
-use telegram_connector::domain::delivery::{Attempt, Delivery, DeliveryId, EventKind, State};
+use telegram_connector::domain::delivery::{Attempt, Delivery, DeliveryId, EventKind};
 use telegram_connector::domain::developer::DeveloperId;
 use telegram_connector::domain::ids::Ids;
 use telegram_connector::domain::language::Language;
@@ -253,12 +253,27 @@ async fn what_is_old_and_over_is_removed_and_a_person_is_forgotten() {
     let left = store.deliveries(&id("proj_shop"), None, 1_000).await.unwrap();
     assert_eq!(names(&left), [young.clone(), told[7].clone()]);
     assert_eq!(store.prune_deliveries(at(DAY)).await.unwrap(), 0);
+}
 
-    let of_person = left[1].session.clone();
-    store.forget_deliveries_of(&of_person).await.unwrap();
-    assert_eq!(store.delivery(&told[7]).await.unwrap(), None);
-    assert_eq!(store.projects_with_deliveries().await.unwrap(), [], "nor is it sent any more");
-    assert!(matches!(store.delivery(&young).await.unwrap().unwrap().state, State::Delivered { .. }));
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tells_of_a_forgotten_person_is_removed_and_the_end_of_their_request_told() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = store_with(folder.path(), &["proj_shop"]).await;
+    let (told, sent) =
+        (confirmed(&store, "proj_shop", at(0)).await, confirmed(&store, "proj_shop", at(0)).await);
+    let claimed = claim(&store, "proj_shop", at(0), 9).await;
+    let on_its_way = claimed.iter().find(|one| one.id == sent).unwrap();
+    let pending = opened(&store, "proj_shop", at(1)).await;
+    assert_eq!(store.forget_person(&[id("proj_shop")], 7, at(2)).await.unwrap().sessions, 3);
+    for gone in [&told, &sent] {
+        assert_eq!(store.delivery(gone).await.unwrap(), None);
+    }
+    let settled = store.settle_delivery(on_its_way, &attempted(on_its_way, 500, at(3))).await.unwrap();
+    assert!(!settled, "an attempt under way does not bring it back");
+    let left = store.deliveries(&id("proj_shop"), None, 9).await.unwrap();
+    assert_eq!(names(&left), [DeliveryId::of(&pending.id, EventKind::Cancelled)]);
+    assert!(!left[0].body.reveal().contains("Liddell"));
+    assert_eq!(names(&claim(&store, "proj_shop", at(3), 9).await), names(&left));
 }
 
 #[tokio::test(flavor = "multi_thread")]

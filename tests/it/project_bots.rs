@@ -25,7 +25,8 @@ async fn change(world: &World, project: &str, change: Value) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_runs_while_a_project_has_it() {
     let world = World::new().await;
-    let ((_, first), (_, second)) = (world.new_bot("first_bot").await, world.new_bot("second_bot").await);
+    let ((_, first), (second_id, second)) =
+        (world.new_bot("first_bot").await, world.new_bot("second_bot").await);
     let app = world.app(json!({ "bot_token": first })).await;
     let other = world.app(json!({ "bot_token": first })).await;
     assert_eq!(world.calls(SIGN_IN).await, 1, "two projects share one bot");
@@ -54,7 +55,12 @@ async fn a_bot_runs_while_a_project_has_it() {
     assert_eq!((&project["name"], &project["bot_username"]), (&json!("Test app"), &json!("second_bot")));
     assert!(runs(&world, &second).await);
 
+    let session = world.session_folder().join(format!("bot-{second_id}.session"));
+    eventually("its session is stored", || async { session.exists() }).await;
+    let ended = world.calls("auth.logOut").await;
     world.dev(&developer, "DELETE", &format!("/projects/{}", app.id), None).await;
+    assert!(!session.exists(), "nothing secret is kept");
+    eventually("Telegram is told", || async { world.calls("auth.logOut").await > ended }).await;
     assert!(!runs(&world, &second).await, "the project is gone");
     world.end().await;
 }

@@ -1,8 +1,7 @@
-//! A developer's projects over HTTP: every field in every answer, what a change changes, whose they are, secrets and
-//! their rotation, the end of a project.
+//! A developer's projects over HTTP: every field in every answer, what a change changes, whose they are, and how
+//! they end. Secrets are in `project_secrets`, bots in `project_bots`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use telegram_connector::app::AppSettings;
@@ -39,7 +38,7 @@ const FIELDS: [&str; 22] = [
     "confirmed_count",
 ];
 
-fn fields(object: &Value) -> BTreeSet<&str> {
+pub(crate) fn fields(object: &Value) -> BTreeSet<&str> {
     object.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
@@ -186,7 +185,7 @@ async fn a_paused_project_refuses_new_sessions_and_lets_the_others_finish() {
     world.end().await;
 }
 
-async fn confirm(world: &World, attempt: &Attempt) {
+pub(crate) async fn confirm(world: &World, attempt: &Attempt) {
     let opened = world.open(ALICE, &attempt.link).await;
     let prompt = world.answer_to(ALICE, opened).await["id"].as_i64().unwrap();
     world.tap(ALICE, prompt, "✅ Confirm").await;
@@ -228,93 +227,11 @@ async fn another_developers_project_is_not_there() {
     world.end().await;
 }
 
-async fn world_with_app() -> (World, App, String) {
+pub(crate) async fn world_with_app() -> (World, App, String) {
     let (world, _) = World::with_bot(Options::default()).await;
     world.bot_is("ok").await;
     let (app, token) = (world.app(json!({})).await, world.developer().await);
     (world, app, token)
-}
-
-/// A proof of a fresh sign-in.
-async fn proof(world: &World, app: &App) -> String {
-    let attempt = app.attempt().await;
-    confirm(world, &attempt).await;
-    app.wait(&attempt).await["proof"].as_str().unwrap().to_owned()
-}
-
-fn with_secret(app: &App, secret: &Value) -> App {
-    App { secret: secret.as_str().unwrap().to_owned(), ..app.at(&app.service) }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replaced_secret_dies_at_once() {
-    let (world, old, token) = world_with_app().await;
-    let proof = proof(&world, &old).await;
-    let path = format!("/projects/{}/regenerate", old.id);
-    let answer = world.dev(&token, "POST", &path, Some(json!({}))).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let answer = answer.json();
-    assert_eq!(fields(&answer), ["secret_key", "id", "project_id"].into());
-    assert_eq!((&answer["id"], &answer["project_id"]), (&json!(old.id), &json!(old.id)));
-    let new = with_secret(&old, &answer["secret_key"]);
-    assert!(new.secret != old.secret && new.secret.starts_with("sk_test_"));
-    assert_eq!(old.consume_proof(&proof).await.refusal(), (401, "UNAUTHORIZED".into()));
-    assert_eq!(new.consume_proof(&proof).await.refusal(), (400, "INVALID_PROOF".into()));
-    let again = world.dev(&token, "POST", &path, None).await;
-    assert_eq!(again.status, 200, "without a body: {again:?}");
-    assert_ne!(again.json()["secret_key"], new.secret);
-    for grace in [json!(-1), json!(604_801), json!("60"), json!(1.5)] {
-        let answer = world.dev(&token, "POST", &path, Some(json!({ "grace_seconds": grace }))).await;
-        assert_eq!(answer.refusal(), (400, "INVALID_REQUEST".into()), "{grace}");
-    }
-    let bearer = format!("Bearer {token}");
-    let plain = [("authorization", bearer.as_str()), ("content-type", "text/plain")];
-    let path = format!("/api/v1/dev{path}");
-    let answer = world.service.send("POST", &path, &plain, Some("{\"grace_seconds\":60}")).await;
-    assert_eq!(answer.refusal(), (415, "UNSUPPORTED_MEDIA_TYPE".into()));
-    let answer = world.service.send("POST", &path, &plain[..1], None).await;
-    assert_eq!(answer.status, 200, "neither a body nor a content type: {answer:?}");
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn with_grace_the_secret_before_verifies_proofs_for_a_while_and_opens_nothing() {
-    let (mut world, old, token) = world_with_app().await;
-    let (first, second, third) =
-        (proof(&world, &old).await, proof(&world, &old).await, proof(&world, &old).await);
-    let path = format!("/projects/{}", old.id);
-    let grace = json!({ "grace_seconds": 120 });
-    let answer = world.dev(&token, "POST", &format!("{path}/regenerate"), Some(grace)).await.json();
-    let new = with_secret(&old, &answer["secret_key"]);
-    for call in ["/api/v1/verify", "/api/v1/generate", "/api/v1/cancel"] {
-        let body = json!({ "project_id": old.id, "session_token": "x" });
-        assert_eq!(old.call_keyed(call, &body).await.refusal(), (401, "UNAUTHORIZED".into()), "{call}");
-    }
-    world.restart().await;
-    let new = new.at(&world.service);
-    let consumed = new.consume_proof(&first).await;
-    assert_eq!(consumed.json()["status"], "confirmed", "{consumed:?}");
-    // Proofs are made anew at each reading, with the present secret.
-    let fresh = consumed.json()["proof"].as_str().unwrap().to_owned();
-    assert_eq!(new.consume_proof(&fresh).await.json(), json!({ "status": "used" }));
-    world.clock.advance(Duration::from_secs(119));
-    assert_eq!(new.consume_proof(&second).await.json()["status"], "confirmed");
-    world.clock.advance(Duration::from_secs(1));
-    assert_eq!(new.consume_proof(&third).await.refusal(), (400, "INVALID_PROOF".into()), "its time is over");
-
-    // The same with a secret that is brought.
-    let brought = "whsec_brought-brought-brought-brought";
-    let change = json!({ "secret_key": brought, "grace_seconds": 60 });
-    let proof = proof(&world, &new).await;
-    let answer = world.dev(&token, "PATCH", &path, Some(change.clone())).await;
-    assert!(answer.status == 200 && !answer.body.contains(brought), "{answer:?}");
-    assert_eq!(answer.json()["secret_key"], "whsec_••••••••ught");
-    let again = world.dev(&token, "PATCH", &path, Some(change)).await;
-    assert_eq!(again.status, 200, "a repetition is no second rotation");
-    assert_eq!(new.consume_proof(&proof).await.refusal(), (401, "UNAUTHORIZED".into()));
-    let brought = with_secret(&new, &brought.into());
-    assert_eq!(brought.consume_proof(&proof).await.json()["status"], "confirmed");
-    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

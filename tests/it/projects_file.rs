@@ -45,7 +45,7 @@ async fn a_file_makes_projects_that_sign_people_in_and_changes_them_at_the_next_
                 webhook_url = \"https://shop.example/hook\"\nbot_token_file = \"bot\"\nmatch_code = false\n\
                 [[project]]\nid = \"proj_bare\"\nname = \"Bare\"\n";
     let mut world = world_with_file(text).await;
-    let (_, bot) = world.new_bot("shop_bot").await;
+    let (bot_id, bot) = world.new_bot("shop_bot").await;
     write(&world, "bot", &bot);
     world.start().await.unwrap();
     let shop = project(&world, "proj_shop").await;
@@ -76,7 +76,10 @@ async fn a_file_makes_projects_that_sign_people_in_and_changes_them_at_the_next_
             1,
         ),
     );
+    let session = world.session_folder().join(format!("bot-{bot_id}.session"));
+    crate::support::eventually("the bot's session is stored", || async { session.exists() }).await;
     world.restart().await;
+    assert!(!session.exists(), "nobody has the bot any more");
     let shop = project(&world, "proj_shop").await;
     assert_eq!(shop["name"], "Shop");
     assert_eq!((&shop["public_access"], &shop["client_timestamps"]), (&json!(false), &json!("unix_ms")));

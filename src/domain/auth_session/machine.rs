@@ -9,6 +9,7 @@ use super::Happening;
 use super::LIFETIME;
 use super::Milestone;
 use super::Opening;
+use super::Origin;
 use super::Person;
 use super::State;
 use super::Via;
@@ -69,6 +70,8 @@ pub enum Event {
     PromptFailed(String),
     /// The prompt has to wait, seconds.
     PromptDelayed(u64),
+    /// What is known of the person is to be erased; a pending request is taken back with it.
+    Forget,
 }
 
 /// An answer of a person.
@@ -178,6 +181,7 @@ impl AuthSession {
             Event::PromptSent(message) => self.prompt_sent(*message, now),
             Event::PromptFailed(error) => self.noted_once(Happening::PromptFailed(error.clone()), now),
             Event::PromptDelayed(seconds) => self.noted_once(Happening::PromptDelayed(*seconds), now),
+            Event::Forget => self.forget(now),
         }
     }
 
@@ -245,13 +249,39 @@ impl AuthSession {
         let State::Confirmed { phone, at } = &self.state else {
             return Err(self.undecided(now).err().unwrap_or(Refused::Pending));
         };
-        if !by_proof && now >= at.plus(LIFETIME) {
+        if self.forgotten || !by_proof && now >= at.plus(LIFETIME) {
             return Err(Refused::Expired);
         }
         let mut next = self.clone();
         next.state = State::Used { phone: phone.clone(), confirmed_at: *at, at: now, receipt };
         next.note(Happening::Consumed, now);
         Ok(Step { session: next, errands: Vec::new() })
+    }
+
+    fn forget(&self, now: Timestamp) -> Result<Step, Refused> {
+        if self.forgotten {
+            return Err(Refused::Unchanged);
+        }
+        let mut step = match self.state {
+            State::Pending => {
+                self.apply(&Event::CancelByServer, now).or_else(|_| self.apply(&Event::Expire, now))?
+            }
+            State::Confirmed { .. }
+            | State::Cancelled { .. }
+            | State::Expired { .. }
+            | State::Used { .. } => Step { session: self.clone(), errands: Vec::new() },
+        };
+        let session = &mut step.session;
+        session.forgotten = true;
+        session.nonce = None;
+        session.origin = Origin::default();
+        if let Some(opening) = &mut session.opening {
+            opening.person = Person { id: 0, access_hash: 0, name: String::new(), username: None };
+        }
+        if let State::Confirmed { phone, .. } | State::Used { phone, .. } = &mut session.state {
+            *phone = None;
+        }
+        Ok(step)
     }
 
     fn prompt_sent(&self, message: Option<i32>, now: Timestamp) -> Result<Step, Refused> {
@@ -274,7 +304,7 @@ impl AuthSession {
     }
 
     fn noted_once(&self, what: Happening, now: Timestamp) -> Result<Step, Refused> {
-        if self.timeline.iter().any(|milestone| milestone.what == what) {
+        if self.has_happened(&what) {
             return Err(Refused::Unchanged);
         }
         let mut next = self.clone();
@@ -307,7 +337,7 @@ impl AuthSession {
     }
 
     fn is_prompted(&self) -> bool {
-        self.timeline.iter().any(|milestone| milestone.what == Happening::PromptSent)
+        self.has_happened(&Happening::PromptSent)
     }
 
     /// Whether the prompt was in the chat before this message: words said earlier cannot mean it. A tap proves it.

@@ -229,3 +229,32 @@ fn a_prompt_whose_answer_was_lost_learns_its_message_later() {
     let step = decided.apply(&Event::PromptSent(Some(20)), at(4)).unwrap();
     assert!(matches!(step.errands.as_slice(), [Errand { task: Task::Outcome { .. }, .. }]));
 }
+
+#[test]
+fn who_is_forgotten_proves_nothing_any_more() {
+    let confirmed = done(&confirmed(), &Event::Forget, at(4));
+    assert_eq!(
+        (confirmed.status(at(5)), confirmed.recorded_status(at(5))),
+        (Status::Expired, Status::Confirmed)
+    );
+    for by_proof in [false, true] {
+        let consume = Event::Consume { by_proof, receipt: None };
+        assert_eq!(confirmed.apply(&consume, at(5)), Err(Refused::Expired));
+    }
+    assert_eq!(confirmed.apply(&Event::Forget, at(6)), Err(Refused::Unchanged));
+    let pending = opened().apply(&Event::Forget, at(4)).unwrap();
+    assert_eq!(pending.session.status(at(4)), Status::Cancelled);
+    assert!(matches!(pending.errands.as_slice(), [Errand { task: Task::Outcome { .. }, person: ALICE, .. }]));
+    let late = opened().apply(&Event::Forget, at(700)).unwrap().session;
+    assert_eq!(late.state, State::Expired { at: at(700) });
+    let used = done(&self::confirmed(), &Event::Consume { by_proof: false, receipt: None }, at(4));
+    let used = done(&used, &Event::Forget, at(5));
+    assert_eq!((used.status(at(6)), used.phone()), (Status::Used, None));
+    for session in [confirmed, pending.session, late, used] {
+        let person = &session.opening.as_ref().unwrap().person;
+        assert_eq!((person.id, person.name.as_str(), session.nonce.as_deref()), (0, "", None));
+        assert!(
+            crate::domain::proof::claims(&session, crate::domain::account::Mode::Telegram, at(7)).is_none()
+        );
+    }
+}

@@ -132,6 +132,9 @@ pub struct AuthSession {
     pub state: State,
     /// What happened when, oldest first.
     pub timeline: Vec<Milestone>,
+    /// Whether what was known of the person has been erased: then it proves nothing any more.
+    #[serde(default)]
+    pub forgotten: bool,
 }
 
 /// The first account that opened the link: it owns the session.
@@ -285,6 +288,7 @@ impl AuthSession {
             opening: None,
             state: State::Pending,
             timeline: vec![Milestone { at: now, what: Happening::Created }],
+            forgotten: false,
         }
     }
 
@@ -299,7 +303,19 @@ impl AuthSession {
         match &self.state {
             State::Pending if now >= self.expires_at => Status::Expired,
             State::Pending => Status::Pending,
-            State::Confirmed { at, .. } if now >= at.plus(LIFETIME) => Status::Expired,
+            State::Confirmed { at, .. } if self.forgotten || now >= at.plus(LIFETIME) => Status::Expired,
+            State::Confirmed { .. }
+            | State::Cancelled { .. }
+            | State::Expired { .. }
+            | State::Used { .. } => self.recorded_status(now),
+        }
+    }
+
+    /// What came of it, as lists and totals have it: a confirmation that nobody fetched was one all the same.
+    pub fn recorded_status(&self, now: Timestamp) -> Status {
+        match &self.state {
+            State::Pending if now >= self.expires_at => Status::Expired,
+            State::Pending => Status::Pending,
             State::Confirmed { .. } => Status::Confirmed,
             State::Cancelled { .. } => Status::Cancelled,
             State::Expired { .. } => Status::Expired,
@@ -326,7 +342,11 @@ impl AuthSession {
 
     /// Whether the app has read the confirmation.
     pub fn was_read(&self) -> bool {
-        self.timeline.iter().any(|milestone| milestone.what == Happening::FirstRead)
+        self.has_happened(&Happening::FirstRead)
+    }
+
+    fn has_happened(&self, what: &Happening) -> bool {
+        self.timeline.iter().any(|milestone| milestone.what == *what)
     }
 
     /// Whether a prompt of it is waiting for an answer at `now`.

@@ -93,9 +93,6 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Confirmed, Self::Cancelled, Self::Expired];
-
     /// As on the wire.
     pub const fn name(self) -> &'static str {
         match self {

@@ -354,10 +354,10 @@ const fn used_at(session: &AuthSession) -> Option<Timestamp> {
 /// When the session was consumed, if that was just now and with the same `Idempotency-Key`.
 fn repeats(session: &AuthSession, receipt: Option<&str>, now: Timestamp) -> Option<Timestamp> {
     match &session.state {
-        State::Used { at, receipt: Some(kept), .. } => {
+        State::Used { at, receipt: Some(kept), .. } if !session.forgotten => {
             (receipt == Some(kept.as_str()) && now < at.plus(REPEAT)).then_some(*at)
         }
-        State::Used { receipt: None, .. }
+        State::Used { .. }
         | State::Pending
         | State::Confirmed { .. }
         | State::Cancelled { .. }

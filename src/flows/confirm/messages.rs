@@ -83,7 +83,6 @@ impl Confirm {
         let says = match self.store.apply(id, &open, message.now).await? {
             Applied::Done(step) => {
                 self.follow_up(*step);
-                self.opened.notify_one();
                 return Ok(());
             }
             Applied::Unknown | Applied::Refused(Refused::OtherAccount, _) if certain => Reply::UnknownLink,

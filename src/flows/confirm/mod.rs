@@ -6,9 +6,9 @@ mod courtesy;
 mod messages;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
-use tokio::sync::Notify;
 
 pub(crate) use self::button::Button;
 use self::courtesy::Courtesy;
@@ -32,6 +32,9 @@ use crate::telegram::Account;
 use crate::telegram::AccountEvent;
 use crate::telegram::Peer;
 
+/// How long sessions that end one after the other are collected, to be ended in one go.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(200);
+
 /// Takes what people do. Cloning shares it.
 #[derive(Clone)]
 pub struct Confirm {
@@ -40,8 +43,6 @@ pub struct Confirm {
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     courtesy: Arc<Courtesy>,
-    /// Somebody opened a link: there may be a new end to wait for.
-    opened: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Confirm {
@@ -53,7 +54,7 @@ impl std::fmt::Debug for Confirm {
 impl Confirm {
     /// Joins the parts.
     pub fn new(store: Arc<dyn Store>, outbox: Outbox, clock: Arc<dyn Clock>, tasks: Tasks) -> Self {
-        Self { store, outbox, clock, tasks, courtesy: Arc::default(), opened: Arc::default() }
+        Self { store, outbox, clock, tasks, courtesy: Arc::default() }
     }
 
     /// What the telegram room hands events to.
@@ -211,22 +212,16 @@ impl Confirm {
             let next = match self.store.expire(self.clock.now()).await {
                 Ok(expired) => {
                     self.outbox.take(expired.errands);
-                    expired.next
+                    let now = self.clock.now();
+                    if expired.next <= now { now } else { expired.next.max(now.plus(EXPIRY_PAUSE)) }
                 }
                 Err(error) => {
                     tracing::error!(%error, "expired sign-ins cannot be ended");
-                    Some(self.clock.now().plus(std::time::Duration::from_secs(5)))
-                }
-            };
-            let due = async {
-                match next {
-                    Some(next) => self.clock.sleep_until(next).await,
-                    None => std::future::pending().await,
+                    self.clock.now().plus(Duration::from_secs(5))
                 }
             };
             tokio::select! {
-                () = due => {}
-                () = self.opened.notified() => {}
+                () = self.clock.sleep_until(next) => {}
                 () = stopping.cancelled() => return,
             }
         }

@@ -29,8 +29,8 @@ const SWEEP: i64 = 3_600_000;
 static RUNNING: Semaphore = Semaphore::const_new(2);
 static WAITING: Semaphore = Semaphore::const_new(64);
 
-/// Who asks for a token, and for how long.
-#[derive(Clone, Debug)]
+/// Who asks for a token, and for how long. Not printable: the address is as it was typed.
+#[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) email: String,
     pub(crate) password: Secret<String>,
@@ -137,7 +137,8 @@ impl Developers {
     /// Who a developer is.
     pub(crate) async fn profile(&self, id: &DeveloperId) -> Result<Profile, DeveloperError> {
         let developer = self.0.store.developer(id).await?.ok_or(DeveloperError::Unauthorized)?;
-        Ok(Profile { people: self.monthly_people(id).await?, developer })
+        let people = self.0.ledger.people_of_month(id).await?;
+        Ok(Profile { developer, people })
     }
 
     async fn developer_with(
@@ -202,13 +203,6 @@ impl Developers {
                 }
             });
         }
-    }
-
-    /// How many people have signed in to a developer's projects this month.
-    // LEDGER: answers from its counters once they are there.
-    #[expect(clippy::unused_async, reason = "the ledger is asked here")]
-    async fn monthly_people(&self, _owner: &DeveloperId) -> Result<u64, DeveloperError> {
-        Ok(0)
     }
 }
 

@@ -9,6 +9,7 @@ use super::DeveloperError;
 use super::Developers;
 use crate::domain::developer::DeveloperId;
 use crate::domain::ids::Secret;
+use crate::domain::ledger::Tally;
 use crate::domain::project::Project;
 use crate::domain::project::ProjectBot;
 use crate::domain::project::ProjectId;
@@ -27,14 +28,8 @@ pub(crate) struct Seen {
     pub(crate) project: Arc<Project>,
     /// Its own bot's, without the @, where it has one that has been heard of.
     pub(crate) bot_username: Option<String>,
-    pub(crate) counts: Counts,
-}
-
-/// What has become of a project's sessions since it was made.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) sessions: u64,
-    pub(crate) confirmed: u64,
+    /// What became of its sessions since it was made.
+    pub(crate) tally: Tally,
 }
 
 impl Developers {
@@ -125,9 +120,11 @@ impl Developers {
         id: &str,
         wishes: Wishes,
     ) -> Result<Seen, DeveloperError> {
-        let id = self.owned(&owner, id).await?.id.clone();
+        let present = self.owned(&owner, id).await?;
+        let id = present.id.clone();
         let change = self.granted(wishes)?;
         let secret = change.secret_key().map(|(key, _)| self.brought(key)).transpose()?;
+        let secret = secret.filter(|secret| !present.secret.is(secret.reveal()));
         let developers = self.clone();
         self.to_its_end(async move {
             let bot = developers.wanted_bot(&change).await?;
@@ -180,6 +177,7 @@ impl Developers {
             tracing::info!(developer = %owner, project = %id, "a project was deleted");
             let bot = present.and_then(|project| project.bot());
             developers.settle_bots(&[bot], &held).await;
+            developers.0.ledger.tidy();
             Ok(())
         })
         .await
@@ -238,15 +236,8 @@ impl Developers {
                 None => self.0.store.username(bot).await?,
             },
         };
-        let counts = self.counts(&project.id).await?;
-        Ok(Seen { project, bot_username, counts })
-    }
-
-    /// How many sessions a project has had, and how many were confirmed.
-    // LEDGER: answers from its counters once they are there.
-    #[expect(clippy::unused_async, reason = "the ledger is asked here")]
-    async fn counts(&self, _project: &ProjectId) -> Result<Counts, DeveloperError> {
-        Ok(Counts::default())
+        let tally = self.0.ledger.tally(&project.id).await?;
+        Ok(Seen { project, bot_username, tally })
     }
 }
 
@@ -272,14 +263,14 @@ impl Developers {
         Ok(Some(ProjectBot { id: user.id, token: token.clone() }))
     }
 
-    /// Starts those of these bots that a project has, and stops the others: they were another's a moment ago, or were
+    /// Starts those of these bots that a project has, and ends the others: a project had them a moment ago, or they were
     /// started for what was not written.
     async fn settle_bots(&self, bots: &[Option<i64>], _held: &MutexGuard<'_, ()>) {
         for bot in bots.iter().copied().flatten() {
             let projects = self.0.store.projects().await;
             match projects.map(|all| all.into_iter().find(|project| project.bot() == Some(bot))) {
                 Ok(Some(project)) => self.run_bot(&project),
-                Ok(None) if !self.0.accounts.is_default_bot(bot) => self.0.accounts.bots().stop(bot).await,
+                Ok(None) if !self.0.accounts.is_default_bot(bot) => self.0.accounts.bots().forget(bot).await,
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, bot, "it is not known whether a bot is still needed"),
             }

@@ -75,10 +75,14 @@ impl Outbox {
     async fn subject(&self, id: &SessionId) -> Result<Option<Subject>, crate::store::StoreError> {
         let Some(session) = self.0.store.session(id).await? else { return Ok(None) };
         let Some(opening) = session.opening.clone() else { return Ok(None) };
-        // A project that is gone has nothing to ask any more.
-        let Some(project) = self.0.store.project(&session.project).await? else { return Ok(None) };
-        let Project { settings, .. } = &*project;
-        let (app, return_url) = (settings.name.clone(), settings.return_url.clone());
+        let (app, return_url) = match self.0.store.project(&session.project).await?.as_deref() {
+            Some(Project { settings, .. }) => (settings.name.clone(), settings.return_url.clone()),
+            // It has nothing to ask any more, but what it asked is taken back.
+            None => match self.0.store.deleted_project_name(&session.project).await? {
+                Some(name) => (name, None),
+                None => return Ok(None),
+            },
+        };
         Ok(Some(Subject { texts: texts::of(opening.language), session, opening, app, return_url }))
     }
 

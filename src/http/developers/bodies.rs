@@ -214,7 +214,7 @@ impl ProjectView {
 
     /// For lists.
     pub(super) fn masked(seen: &Seen) -> Self {
-        let Seen { project, bot_username, counts } = seen;
+        let Seen { project, bot_username, tally } = seen;
         let settings = &project.settings;
         Self {
             id: project.id.as_str().to_owned(),
@@ -237,8 +237,8 @@ impl ProjectView {
             bot_username: bot_username.clone(),
             created_at: iso8601(project.created_at),
             created_at_ms: project.created_at.as_millis(),
-            sessions_count: counts.sessions,
-            confirmed_count: counts.confirmed,
+            sessions_count: tally.created,
+            confirmed_count: tally.confirmed,
         }
     }
 }

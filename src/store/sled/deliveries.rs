@@ -175,6 +175,26 @@ impl SledStore {
         Ok(removed)
     }
 
+    /// Does a step that forgets who a session's person is, with a batch that removes the delivery that tells of them.
+    pub(super) fn forgetting<T>(
+        &self,
+        session: &SessionId,
+        step: impl FnOnce(sled::Batch) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        // Held to the end, so that nobody settles it back into being.
+        let mut claims = self.0.deliveries.hold();
+        let mut batch = sled::Batch::default();
+        let id = DeliveryId::of(session, EventKind::Confirmed);
+        if let Some(delivery) = self.read_delivery(&id)? {
+            let queued = queue_key(&delivery);
+            for key in [record_key(&id), log_key(&delivery), time_key(&delivery)].into_iter().chain(queued) {
+                batch.remove(key);
+            }
+            claims.remove(&id);
+        }
+        step(batch)
+    }
+
     /// Deliveries of a project that are due and nobody's, which are now somebody's; and when to look again.
     fn take_due(
         &self,
@@ -296,11 +316,6 @@ impl DeliveryStore for SledStore {
         self.0.flusher.flushed().await?;
         self.0.deliveries.wake(&replayed.project);
         Ok(Some(replayed))
-    }
-
-    async fn forget_deliveries_of(&self, session: &SessionId) -> Result<(), StoreError> {
-        self.remove(&EventKind::ALL.map(|event| DeliveryId::of(session, event)), false)?;
-        self.0.flusher.flushed().await
     }
 
     async fn drop_deliveries(&self, project: &ProjectId) -> Result<(), StoreError> {

@@ -3,6 +3,8 @@
 
 mod deliveries;
 mod flusher;
+mod keeping;
+mod ledger;
 mod projects;
 mod sessions;
 mod shards;
@@ -16,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use self::deliveries::Deliveries;
 use self::flusher::Flusher;
+use self::ledger::Ledger;
 use self::projects::Projects;
 use self::shards::Shards;
 use super::SignInStore;
@@ -43,6 +46,7 @@ struct Inner {
     /// Sessions and all that changes in one step with them.
     sessions: sled::Tree,
     shards: Shards,
+    ledger: Ledger,
     deliveries: Deliveries,
     projects: Projects,
     sealer: Sealer,
@@ -121,9 +125,22 @@ impl SledStore {
         let sessions = database.open_tree("sessions").map_err(unavailable)?;
         let projects = Projects::open(&database, &sealer)?;
         let file = log_of(directory)?;
+        let ledger = Ledger::open(&sessions)?;
         let (shards, flusher) = (Shards::default(), Flusher::start(database, file)?);
         let deliveries = Deliveries::default();
-        Ok(Self(Arc::new(Inner { records, sessions, shards, deliveries, projects, sealer, mode, flusher })))
+        let store = Self(Arc::new(Inner {
+            records,
+            sessions,
+            shards,
+            ledger,
+            deliveries,
+            projects,
+            sealer,
+            mode,
+            flusher,
+        }));
+        store.bring_up_to_date()?;
+        Ok(store)
     }
 
     fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {

@@ -140,13 +140,14 @@ impl ProjectStore for SledStore {
     async fn delete_project(&self, id: &ProjectId) -> Result<bool, StoreError> {
         let _changing = self.0.projects.changing.lock().await;
         let key = project_key(id);
-        if !self.0.projects.tree.contains_key(&key).map_err(unavailable)? {
-            return Ok(false);
-        }
+        let Some(project) = self.read::<Project>(&key)? else { return Ok(false) };
         let deleted = deleted_key(id);
         let mut step = sled::Batch::default();
         step.remove(key.as_str());
-        step.insert(deleted.as_str(), records::encode(&self.0.sealer, &deleted, id)?);
+        step.insert(
+            deleted.as_str(),
+            records::encode(&self.0.sealer, &deleted, &(id, project.settings.name))?,
+        );
         self.0.projects.tree.apply_batch(step).map_err(unavailable)?;
         self.0.flusher.flushed().await?;
         self.0.projects.all.write().unwrap_or_else(PoisonError::into_inner).remove(id);
@@ -157,9 +158,16 @@ impl ProjectStore for SledStore {
         let mut deleted = Vec::new();
         for entry in self.0.projects.tree.scan_prefix(DELETED) {
             let (key, record) = entry.map_err(unavailable)?;
-            deleted.push(records::decode(&self.0.sealer, &String::from_utf8_lossy(&key), &record)?);
+            let (id, _): (ProjectId, String) =
+                records::decode(&self.0.sealer, &String::from_utf8_lossy(&key), &record)?;
+            deleted.push(id);
         }
         Ok(deleted)
+    }
+
+    async fn deleted_project_name(&self, id: &ProjectId) -> Result<Option<String>, StoreError> {
+        let deleted: Option<(ProjectId, String)> = self.read(&deleted_key(id))?;
+        Ok(deleted.map(|(_, name)| name))
     }
 
     async fn forget_project(&self, id: &ProjectId) -> Result<(), StoreError> {

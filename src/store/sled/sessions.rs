@@ -1,11 +1,8 @@
 //! Sign-in sessions in the embedded store, and what changes in one step with them: the errands they lead to, the index
 //! of a person's sessions, the agenda of those that will expire.
 //!
-//! Keys: `s` id → session; `e` time, blinded random id → errand; `p` blinded account and person, time, id → nothing;
-//! `a` time, id → nothing. The agenda holds sessions that somebody opened: at their end they have a prompt to take back, and
-//! a day later they leave the index of their person. Until then an answer that Telegram tells twice is known again.
-
-use std::time::Duration;
+//! Keys: `s` id → session; `e` time, blinded random id → errand; `p` blinded person, time, id → nothing. `ledger` has the
+//! keys of what is counted and listed.
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -16,6 +13,7 @@ use super::unavailable;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Event;
 use crate::domain::auth_session::Happening;
+use crate::domain::auth_session::LIFETIME;
 use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::State;
 use crate::domain::auth_session::Step;
@@ -33,28 +31,27 @@ use crate::store::records;
 const SESSION: u8 = b's';
 const ERRAND: u8 = b'e';
 const PERSON: u8 = b'p';
-const AGENDA: u8 = b'a';
-/// How many sessions of the agenda are ended in one go.
-const EXPIRED_AT_ONCE: usize = 256;
-/// How long a person's session stays in their index after its end, and how many of them are looked at.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// How many sessions are looked at for their end in one go.
+const EXPIRED_AT_ONCE: usize = 1024;
+/// How many of a person's sessions are looked at.
 const OF_A_PERSON: usize = 64;
 
 fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     std::iter::once(kind).chain(parts.iter().flat_map(|part| part.iter().copied())).collect()
 }
 
-/// Times and ids as bytes that sort as they do.
-fn ordered(number: i64) -> [u8; 8] {
+/// Times and places as bytes that sort as they do.
+pub(super) fn ordered(number: i64) -> [u8; 8] {
     (number.cast_unsigned() ^ (1 << 63)).to_be_bytes()
 }
 
-fn session_key(id: &SessionId) -> Vec<u8> {
-    key(SESSION, &[id.as_str().as_bytes()])
+/// What [`ordered`] was made from.
+pub(super) fn unordered(bytes: [u8; 8]) -> i64 {
+    (u64::from_be_bytes(bytes) ^ (1 << 63)).cast_signed()
 }
 
-fn agenda_key(at: Timestamp, id: &SessionId) -> Vec<u8> {
-    key(AGENDA, &[&ordered(at.as_millis()), id.as_str().as_bytes()])
+pub(super) fn session_key(id: &SessionId) -> Vec<u8> {
+    key(SESSION, &[id.as_str().as_bytes()])
 }
 
 /// What an errand's record is bound to.
@@ -62,29 +59,21 @@ fn errand_context(key: &[u8]) -> String {
     format!("errand/{}", URL_SAFE_NO_PAD.encode(key))
 }
 
-/// The end and the session of an agenda key.
-fn agenda_entry(key: &[u8]) -> Option<(Timestamp, SessionId)> {
-    let (_, rest) = key.split_first()?;
-    let (end, id) = rest.split_first_chunk::<8>()?;
-    let end = (u64::from_be_bytes(*end) ^ (1 << 63)).cast_signed();
-    Some((Timestamp::from_millis(end), SessionId::parse(std::str::from_utf8(id).ok()?)?))
-}
-
 impl SledStore {
-    fn read_session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError> {
+    pub(super) fn read_session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError> {
         let record = self.0.sessions.get(session_key(id)).map_err(unavailable)?;
         record.map(|record| records::decode(&self.0.sealer, &context(id), &record)).transpose()
     }
 
-    fn person_prefix(&self, via: Via, person: i64) -> Vec<u8> {
-        let both = [via.account.to_be_bytes(), person.to_be_bytes()].concat();
-        key(PERSON, &[&self.0.sealer.blind("person", &both)])
+    pub(super) fn person_prefix(&self, person: i64) -> Vec<u8> {
+        key(PERSON, &[&self.0.sealer.blind("person", &person.to_be_bytes())])
     }
 
-    fn person_key(&self, session: &AuthSession) -> Option<Vec<u8>> {
-        let opening = session.opening.as_ref()?;
+    /// Where a session is in the index of its person, once somebody opened it and unless they are forgotten.
+    pub(super) fn person_key(&self, session: &AuthSession) -> Option<Vec<u8>> {
+        let opening = session.opening.as_ref().filter(|_| !session.forgotten)?;
         let opened = session.timeline.iter().find(|one| one.what == Happening::Opened)?;
-        let mut key = self.person_prefix(opening.via, opening.person.id);
+        let mut key = self.person_prefix(opening.person.id);
         key.extend(ordered(opened.at.as_millis()));
         key.extend(session.id.as_str().as_bytes());
         Some(key)
@@ -115,15 +104,16 @@ impl SledStore {
         let session = &after.session;
         let record = records::encode(&self.0.sealer, &context(&session.id), session)?;
         batch.insert(session_key(&session.id), record);
-        if before.opening.is_none()
-            && let Some(person) = self.person_key(session)
-        {
-            batch.insert(person, Vec::new());
-            batch.insert(agenda_key(session.expires_at, &session.id), Vec::new());
+        match (self.person_key(before), self.person_key(session)) {
+            (None, Some(person)) => batch.insert(person, Vec::new()),
+            (Some(person), None) => batch.remove(person),
+            (None, None) | (Some(_), Some(_)) => {}
         }
         self.put_errands(&after.errands, &mut batch)?;
         let told = self.put_delivery(before, session, &mut batch)?;
-        self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+        // Once, because what is decided stays so.
+        let ended = before.state == State::Pending && session.state != State::Pending;
+        self.write_counted(ended.then_some(session), batch)?;
         if told {
             self.0.deliveries.wake(&session.project);
         }
@@ -131,7 +121,7 @@ impl SledStore {
     }
 
     /// Reads, applies, writes, while nobody else can; nothing is durable yet.
-    fn apply_held(
+    pub(super) fn apply_held(
         &self,
         id: &SessionId,
         event: &Event,
@@ -152,30 +142,47 @@ impl SledStore {
         }
     }
 
-    /// Does what the agenda says of a session: ends it, or, a day later, takes it out of its person's index.
-    fn end(
-        &self,
-        entry: &[u8],
-        id: &SessionId,
-        due: Timestamp,
-        now: Timestamp,
-    ) -> Result<Vec<Errand>, StoreError> {
-        let mut batch = sled::Batch::default();
-        batch.remove(entry);
-        let Some(session) = self.read_session(id)? else {
-            self.0.sessions.apply_batch(batch).map_err(unavailable)?;
-            return Ok(Vec::new());
-        };
-        if due == session.expires_at {
-            batch.insert(agenda_key(due.plus(REMEMBERED), id), Vec::new());
-            if let (Applied::Done(step), _) = self.apply_held(id, &Event::Expire, now, batch.clone())? {
-                return Ok(step.errands);
+    /// Ends the sessions whose time is over, as many as are looked at in one go: which ended, and when to look again.
+    fn end_overdue(&self, now: Timestamp) -> Result<(Expired, Vec<SessionId>), StoreError> {
+        let (mut expired, mut ended) =
+            (Expired { errands: Vec::new(), next: now.plus(LIFETIME) }, Vec::new());
+        let begun = self.expired_up_to()?;
+        let mut up_to = begun;
+        for (seen, creation) in self.creations_after(begun).enumerate() {
+            let creation = creation?;
+            let end = creation.at.plus(LIFETIME);
+            if end > now || seen >= EXPIRED_AT_ONCE {
+                expired.next = end;
+                break;
             }
-        } else if let Some(person) = self.person_key(&session) {
-            batch.remove(person);
+            match self.end(&creation.id, now) {
+                Ok(Some(errands)) => {
+                    expired.errands.extend(errands);
+                    ended.push(creation.id);
+                }
+                Ok(None) => {}
+                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                // Damaged: those after it have their turn.
+                Err(error) => tracing::error!(%error, session = %creation.id, "a session cannot be ended"),
+            }
+            up_to = creation.place;
         }
-        self.0.sessions.apply_batch(batch).map_err(unavailable)?;
-        Ok(Vec::new())
+        if up_to != begun {
+            self.set_expired_up_to(up_to)?;
+        }
+        Ok((expired, ended))
+    }
+
+    /// Ends a session if it is still pending.
+    fn end(&self, id: &SessionId, now: Timestamp) -> Result<Option<Vec<Errand>>, StoreError> {
+        let pending = self.read_session(id)?.is_some_and(|session| session.state == State::Pending);
+        if !pending {
+            return Ok(None);
+        }
+        match self.apply_held(id, &Event::Expire, now, sled::Batch::default())? {
+            (Applied::Done(step), _) => Ok(Some(step.errands)),
+            (Applied::Refused(..) | Applied::Unknown, _) => Ok(None),
+        }
     }
 
     /// Returns when the write survives a crash.
@@ -186,12 +193,12 @@ impl SledStore {
         }
     }
 
-    fn wake(&self, id: &SessionId) {
+    pub(super) fn wake(&self, id: &SessionId) {
         self.0.shards.hold(id).wake(id);
     }
 }
 
-fn context(id: &SessionId) -> String {
+pub(super) fn context(id: &SessionId) -> String {
     format!("session/{id}")
 }
 
@@ -199,7 +206,7 @@ fn context(id: &SessionId) -> String {
 impl SessionStore for SledStore {
     async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError> {
         let record = records::encode(&self.0.sealer, &context(&session.id), session)?;
-        self.0.sessions.insert(session_key(&session.id), record).map_err(unavailable)?;
+        self.write_creation(session, record)?;
         self.0.flusher.flushed().await
     }
 
@@ -224,13 +231,14 @@ impl SessionStore for SledStore {
     }
 
     async fn sessions_of_person(&self, via: Via, person: i64) -> Result<Vec<AuthSession>, StoreError> {
-        let prefix = self.person_prefix(via, person);
+        let prefix = self.person_prefix(person);
         let mut sessions = Vec::new();
         for entry in self.0.sessions.scan_prefix(&prefix).keys().rev().take(OF_A_PERSON) {
             let entry = entry.map_err(unavailable)?;
             let id = entry.get(prefix.len() + 8..).and_then(|id| std::str::from_utf8(id).ok());
             if let Some(id) = id.and_then(SessionId::parse) {
-                sessions.extend(self.read_session(&id)?);
+                let of_account = |session: &AuthSession| session.via == via;
+                sessions.extend(self.read_session(&id)?.filter(of_account));
             }
         }
         Ok(sessions)
@@ -246,23 +254,8 @@ impl SessionStore for SledStore {
     }
 
     async fn expire(&self, now: Timestamp) -> Result<Expired, StoreError> {
-        let (mut expired, mut ended) = (Expired::default(), Vec::new());
-        for entry in self.0.sessions.scan_prefix([AGENDA]).keys() {
-            let entry = entry.map_err(unavailable)?;
-            let Some((end, id)) = agenda_entry(&entry) else {
-                return Err(StoreError::Corrupt("the agenda".to_owned()));
-            };
-            if end > now || ended.len() >= EXPIRED_AT_ONCE {
-                expired.next = Some(end);
-                break;
-            }
-            match self.end(&entry, &id, end, now) {
-                Ok(errands) => expired.errands.extend(errands),
-                // It stays, and those after it have their turn.
-                Err(error) => tracing::error!(%error, session = %id, "a session cannot be ended"),
-            }
-            ended.push(id);
-        }
+        self.count_creations()?;
+        let (expired, ended) = self.end_overdue(now)?;
         if !ended.is_empty() {
             self.0.flusher.flushed().await?;
             for id in &ended {

@@ -1,0 +1,351 @@
+//! What the embedded store counts and lists of sessions: the log of their creation, lists of projects, tallies of days,
+//! retention.
+//!
+//! Keys, in the tree of the sessions: `c` place → creation; `l` project, place → id; `t` project, day → tally (day 0: of
+//! all days); `u` project, day → people; `m` → marks. A creation writes only its session and one entry of the log, without
+//! a counter that all would wait for; the log is counted later, in large steps, each entry once: the mark of how far it was
+//! counted is in the same batch as the tallies. What came of a session is counted in the batch that writes it.
+
+use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
+use std::ops::RangeInclusive;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::SledStore;
+use super::sessions::ordered;
+use super::sessions::session_key;
+use super::sessions::unordered;
+use super::unavailable;
+use crate::domain::auth_session::AuthSession;
+use crate::domain::auth_session::SessionId;
+use crate::domain::auth_session::State;
+use crate::domain::clock::Timestamp;
+use crate::domain::ledger::Cursor;
+use crate::domain::ledger::Day;
+use crate::domain::ledger::DayCount;
+use crate::domain::ledger::Listing;
+use crate::domain::ledger::Page;
+use crate::domain::ledger::People;
+use crate::domain::ledger::Tally;
+use crate::domain::project::ProjectId;
+use crate::store::StoreError;
+use crate::store::records;
+
+pub(super) const CREATION: u8 = b'c';
+const LISTED: u8 = b'l';
+const TALLY: u8 = b't';
+const PEOPLE: u8 = b'u';
+const COUNTED: &[u8] = b"m counted";
+const EXPIRED: &[u8] = b"m expired";
+/// Places of one millisecond.
+const PLACES: i64 = 1 << 20;
+/// How many entries of the log are counted in one batch.
+const COUNTED_AT_ONCE: usize = 512;
+/// How many sessions a page looks at, at most, for those it wants.
+const LOOKED_AT: usize = 5_000;
+/// The tally of all days.
+const EVER: Day = Day::from_number(0);
+
+/// How far the log reaches, and the lock of the tallies.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    /// The last place that was given; held while an entry and its session are written, so that all up to it are there.
+    last: Mutex<i64>,
+    /// Held while tallies are read and written. After a shard, never before one.
+    tallies: Mutex<()>,
+}
+
+/// An entry of the log.
+pub(super) struct Creation {
+    pub(super) place: i64,
+    pub(super) at: Timestamp,
+    pub(super) id: SessionId,
+    pub(super) project: ProjectId,
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Corrupt(format!("the ledger ({what})"))
+}
+
+fn creation_key(place: i64) -> Vec<u8> {
+    [&[CREATION], &ordered(place)[..]].concat()
+}
+
+impl Creation {
+    fn read(key: &[u8], value: &[u8]) -> Option<Self> {
+        let place = unordered(*key.get(1..)?.first_chunk()?);
+        let (at, rest) = value.split_first_chunk::<8>()?;
+        let (id, project) = std::str::from_utf8(rest).ok()?.split_once(' ')?;
+        let at = Timestamp::from_millis(unordered(*at));
+        Some(Self { place, at, id: SessionId::parse(id)?, project: ProjectId::parse(project)? })
+    }
+
+    fn value(session: &AuthSession) -> Vec<u8> {
+        let names = format!("{} {}", session.id, session.project);
+        [&ordered(session.created_at.as_millis())[..], names.as_bytes()].concat()
+    }
+}
+
+/// `kind`, project, and what sorts within it. Ids of projects hold no zero.
+fn of_project(kind: u8, project: &ProjectId, rest: &[u8]) -> Vec<u8> {
+    [&[kind], project.as_str().as_bytes(), &[0], rest].concat()
+}
+
+fn day_key(kind: u8, project: &ProjectId, day: Day) -> Vec<u8> {
+    of_project(kind, project, &day.number().to_be_bytes())
+}
+
+impl Ledger {
+    pub(super) fn open(tree: &sled::Tree) -> Result<Self, StoreError> {
+        let last = tree.scan_prefix([CREATION]).keys().next_back().transpose().map_err(unavailable)?;
+        let last = last.and_then(|key| Some(unordered(*key.get(1..)?.first_chunk()?))).unwrap_or(0);
+        Ok(Self { last: Mutex::new(last), tallies: Mutex::default() })
+    }
+
+    fn last(&self) -> MutexGuard<'_, i64> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SledStore {
+    /// Writes a session and its entry of the log. The entry first: an entry without a session is passed over, a session
+    /// without an entry would never be removed.
+    pub(super) fn write_creation(&self, session: &AuthSession, record: Vec<u8>) -> Result<(), StoreError> {
+        let mut last = self.0.ledger.last();
+        // Rising whatever the clock does, so that a list that is being read never changes before its place.
+        let place = session.created_at.as_millis().saturating_mul(PLACES).max(last.saturating_add(1));
+        let tree = &self.0.sessions;
+        tree.insert(creation_key(place), Creation::value(session)).map_err(unavailable)?;
+        tree.insert(session_key(&session.id), record).map_err(unavailable)?;
+        *last = place;
+        Ok(())
+    }
+
+    /// The entries of the log after a place, of those that are whole.
+    pub(super) fn creations_after(
+        &self,
+        place: i64,
+    ) -> impl Iterator<Item = Result<Creation, StoreError>> + use<> {
+        let last = *self.0.ledger.last();
+        let from = creation_key(place.saturating_add(1));
+        // An empty range where there is nothing new.
+        let to = creation_key(last.max(place).saturating_add(1));
+        self.0.sessions.range(from..to).map(|entry| {
+            let (key, value) = entry.map_err(unavailable)?;
+            Creation::read(&key, &value).ok_or_else(|| damaged("a creation"))
+        })
+    }
+
+    fn mark(&self, name: &[u8]) -> Result<i64, StoreError> {
+        let mark = self.0.sessions.get(name).map_err(unavailable)?;
+        mark.map_or(Ok(0), |mark| mark.first_chunk().copied().map(unordered).ok_or_else(|| damaged("a mark")))
+    }
+
+    /// Up to where sessions were looked at for their end.
+    pub(super) fn expired_up_to(&self) -> Result<i64, StoreError> {
+        self.mark(EXPIRED)
+    }
+
+    /// Looking again does no harm, so nobody waits until this is durable.
+    pub(super) fn set_expired_up_to(&self, place: i64) -> Result<(), StoreError> {
+        self.0.sessions.insert(EXPIRED, &ordered(place)).map_err(unavailable).map(|_| ())
+    }
+
+    fn sealed<T: DeserializeOwned + Default>(&self, key: &[u8]) -> Result<T, StoreError> {
+        let record = self.0.sessions.get(key).map_err(unavailable)?;
+        record.map_or_else(
+            || Ok(T::default()),
+            |record| records::decode(&self.0.sealer, &String::from_utf8_lossy(key), &record),
+        )
+    }
+
+    fn put_sealed<T: Serialize>(
+        &self,
+        key: Vec<u8>,
+        value: &T,
+        batch: &mut sled::Batch,
+    ) -> Result<(), StoreError> {
+        let record = records::encode(&self.0.sealer, &String::from_utf8_lossy(&key), value)?;
+        batch.insert(key, record);
+        Ok(())
+    }
+
+    /// Adds to the tallies of a day and of all days.
+    fn add_tally(
+        &self,
+        project: &ProjectId,
+        day: Day,
+        added: Tally,
+        batch: &mut sled::Batch,
+    ) -> Result<(), StoreError> {
+        for day in [day, EVER] {
+            let key = day_key(TALLY, project, day);
+            let tally = self.sealed::<Tally>(&key)?.plus(added);
+            self.put_sealed(key, &tally, batch)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a batch; `ended`: the session that ended with it, which is counted.
+    pub(super) fn write_counted(
+        &self,
+        ended: Option<&AuthSession>,
+        mut batch: sled::Batch,
+    ) -> Result<(), StoreError> {
+        let Some(after) = ended else {
+            return self.0.sessions.apply_batch(batch).map_err(unavailable);
+        };
+        let _tallies = self.0.ledger.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        let (project, day) = (&after.project, Day::of(after.created_at));
+        let mut tally = Tally::default();
+        tally.count(&after.state);
+        self.add_tally(project, day, tally, &mut batch)?;
+        if let (State::Confirmed { .. }, Some(opening)) = (&after.state, &after.opening) {
+            let key = day_key(PEOPLE, project, day);
+            let mut people: People = self.sealed(&key)?;
+            if people.insert(self.digest(opening.person.id)) {
+                self.put_sealed(key, &people, &mut batch)?;
+            }
+        }
+        self.0.sessions.apply_batch(batch).map_err(unavailable)
+    }
+
+    /// A person in a count.
+    fn digest(&self, person: i64) -> u64 {
+        let blinded = self.0.sealer.blind("count of people", &person.to_be_bytes());
+        blinded.first_chunk().copied().map_or(0, u64::from_be_bytes)
+    }
+
+    /// Counts and lists the sessions that were created since the last time.
+    pub(super) fn count_creations(&self) -> Result<(), StoreError> {
+        loop {
+            let _tallies = self.0.ledger.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+            let counted = self.mark(COUNTED)?;
+            let mut batch = sled::Batch::default();
+            let mut created: BTreeMap<(ProjectId, Day), Tally> = BTreeMap::new();
+            let (mut seen, mut up_to) = (0, counted);
+            for creation in self.creations_after(counted).take(COUNTED_AT_ONCE) {
+                let Creation { place, at, id, project } = creation?;
+                (seen, up_to) = (seen + 1, place);
+                if !self.0.sessions.contains_key(session_key(&id)).map_err(unavailable)? {
+                    continue;
+                }
+                batch.insert(of_project(LISTED, &project, &ordered(place)), id.as_str());
+                created.entry((project, Day::of(at))).or_default().created += 1;
+            }
+            if seen == 0 {
+                return Ok(());
+            }
+            let mut ever: BTreeMap<&ProjectId, Tally> = BTreeMap::new();
+            for ((project, day), added) in &created {
+                let key = day_key(TALLY, project, *day);
+                let tally = self.sealed::<Tally>(&key)?.plus(*added);
+                self.put_sealed(key, &tally, &mut batch)?;
+                let of_project = ever.entry(project).or_default();
+                *of_project = of_project.plus(*added);
+            }
+            for (project, added) in ever {
+                let key = day_key(TALLY, project, EVER);
+                let tally = self.sealed::<Tally>(&key)?.plus(added);
+                self.put_sealed(key, &tally, &mut batch)?;
+            }
+            batch.insert(COUNTED, &ordered(up_to));
+            self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+        }
+    }
+
+    /// A part of the list of some projects' sessions.
+    pub(super) fn page(&self, listing: &Listing, now: Timestamp) -> Result<Page, StoreError> {
+        self.count_creations()?;
+        let before = listing.before.map_or(i64::MAX, Cursor::place);
+        let mut lists: Vec<_> = listing.projects.iter().map(|project| self.listed(project, before)).collect();
+        let mut heads = BinaryHeap::new();
+        for (index, list) in lists.iter_mut().enumerate() {
+            heads.extend(list.next().transpose()?.map(|(place, id)| (place, index, id)));
+        }
+        let mut page = Page::default();
+        let mut looked_at = 0;
+        while let Some((place, index, id)) = heads.pop() {
+            looked_at += 1;
+            if let Some(session) = self.read_session(&id)?.filter(|session| listing.shows(session, now)) {
+                page.sessions.push(session);
+            }
+            if let Some(list) = lists.get_mut(index) {
+                heads.extend(list.next().transpose()?.map(|(place, id)| (place, index, id)));
+            }
+            if page.sessions.len() >= listing.limit || looked_at >= LOOKED_AT {
+                page.next = (!heads.is_empty()).then(|| Cursor::new(place));
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// A project's sessions before a place, newest first.
+    pub(super) fn listed(
+        &self,
+        project: &ProjectId,
+        before: i64,
+    ) -> impl Iterator<Item = Result<(i64, SessionId), StoreError>> + use<> {
+        let (from, to) = (of_project(LISTED, project, &[]), of_project(LISTED, project, &ordered(before)));
+        let start = from.len();
+        self.0.sessions.range(from..to).rev().map(move |entry| {
+            let (key, id) = entry.map_err(unavailable)?;
+            let place = key.get(start..).and_then(|place| place.first_chunk()).copied().map(unordered);
+            let id = std::str::from_utf8(&id).ok().and_then(SessionId::parse);
+            place.zip(id).ok_or_else(|| damaged("a list"))
+        })
+    }
+
+    /// What was counted of a project on some days; days without anything are left out.
+    pub(super) fn counts(
+        &self,
+        project: &ProjectId,
+        days: &RangeInclusive<Day>,
+    ) -> Result<Vec<DayCount>, StoreError> {
+        self.count_creations()?;
+        let (from, to) = (day_key(TALLY, project, *days.start()), day_key(TALLY, project, *days.end()));
+        let mut counts = Vec::new();
+        for key in self.0.sessions.range(from..=to).keys() {
+            let key = key.map_err(unavailable)?;
+            let number = key.last_chunk::<4>().ok_or_else(|| damaged("a day"))?;
+            let day = Day::from_number(u32::from_be_bytes(*number));
+            let people = self.sealed(&day_key(PEOPLE, project, day))?;
+            counts.push(DayCount { day, tally: self.sealed(&key)?, people });
+        }
+        Ok(counts)
+    }
+
+    /// What was counted of a project ever.
+    pub(super) fn tally_of_all_days(&self, project: &ProjectId) -> Result<Tally, StoreError> {
+        self.count_creations()?;
+        self.sealed(&day_key(TALLY, project, EVER))
+    }
+
+    /// Takes a session out of everything but the tallies.
+    pub(super) fn remove_session(&self, place: i64, creation: &Creation) -> Result<(), StoreError> {
+        // Nothing may write it back meanwhile.
+        let _shard = self.0.shards.hold(&creation.id);
+        let mut batch = sled::Batch::default();
+        if let Some(person) = self.read_session(&creation.id)?.and_then(|session| self.person_key(&session)) {
+            batch.remove(person);
+        }
+        batch.remove(session_key(&creation.id));
+        batch.remove(creation_key(place));
+        batch.remove(of_project(LISTED, &creation.project, &ordered(place)));
+        self.0.sessions.apply_batch(batch).map_err(unavailable)
+    }
+
+    /// Removes what was counted of a project.
+    pub(super) fn remove_counts(&self, project: &ProjectId) -> Result<(), StoreError> {
+        for kind in [TALLY, PEOPLE] {
+            for key in self.0.sessions.scan_prefix(of_project(kind, project, &[])).keys() {
+                self.0.sessions.remove(key.map_err(unavailable)?).map_err(unavailable)?;
+            }
+        }
+        Ok(())
+    }
+}
