@@ -200,8 +200,9 @@ pub trait LedgerStore: Send + Sync + 'static {
     /// What was ever counted of a project.
     async fn tally(&self, project: &ProjectId) -> Result<Tally, StoreError>;
 
-    /// Removes ended sessions that were created before an instant, or some of them; counts stay. `true`: there are more.
-    async fn prune(&self, before: Timestamp) -> Result<bool, StoreError>;
+    /// Removes ended sessions that were created before an instant, or some of them; counts stay, but for who was counted
+    /// longer ago than anybody can ask. `true`: there are more.
+    async fn prune(&self, before: Timestamp, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Takes all pending sessions of a project back and erases what is known of people; what is to be told of that.
     async fn clear_project(&self, project: &ProjectId, now: Timestamp) -> Result<Vec<Errand>, StoreError>;
