@@ -22,7 +22,6 @@ use crate::flows::sign_in::View;
 #[derive(Tags)]
 enum Group {
     /// Sign the service's own Telegram account in and out.
-    #[oai(rename = "Telegram account")]
     Connector,
 }
 
