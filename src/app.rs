@@ -152,8 +152,11 @@ pub enum StartError {
     #[error("TELEGRAM_BOT_TOKEN: {0}")]
     BotToken(#[from] BadToken),
     /// The first developer.
-    #[error("the first developer cannot be made: {0}")]
+    #[error("the first developer or a project cannot be made: {0}")]
     Bootstrap(#[from] DeveloperError),
+    /// The file of projects: everything that is wrong with it.
+    #[error("CONNECTOR_PROJECTS cannot be applied:\n{}", .0.join("\n"))]
+    Projects(Vec<String>),
     /// The listener.
     #[error("cannot listen on {address}: {source}")]
     Listen {

@@ -3,6 +3,7 @@
 
 mod apps;
 mod network;
+mod projects;
 mod session;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub use self::apps::Apps;
 pub use self::apps::Registration;
 pub use self::network::TelegramChoice;
 use self::network::{SandboxFlag, default_data_dir, sandbox_flag};
+pub use self::projects::read_projects;
 pub use self::session::MoveCommand;
 pub use self::session::Moving;
 pub use self::session::SessionFlags;

@@ -18,3 +18,4 @@ pub mod store;
 pub mod telegram;
 pub mod telemetry;
 pub mod vault;
+pub mod webhooks;

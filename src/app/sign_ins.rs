@@ -2,12 +2,17 @@
 //! project that a fresh service begins with.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::AppSettings;
 use super::StartError;
+use crate::config::read_projects;
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;
+use crate::domain::developer::DeveloperId;
 use crate::domain::developer::Email;
 use crate::domain::ids::Ids;
 use crate::domain::ids::Secret;
@@ -18,6 +23,7 @@ use crate::flows::auth::Auth;
 use crate::flows::auth::LinkSettings;
 use crate::flows::confirm::Confirm;
 use crate::flows::developers::Developers;
+use crate::flows::developers::Policy;
 use crate::flows::ledger::Ledger;
 use crate::flows::outbox::Outbox;
 use crate::lifecycle::Tasks;
@@ -48,20 +54,37 @@ impl Room {
         tasks: &Tasks,
     ) -> Result<(Auth, Developers, Ledger), StartError> {
         let Self { store, accounts, outbox, confirm, clock, ids, mode } = self;
-        let developers =
-            Developers::new(Arc::clone(&store), accounts.clone(), Arc::clone(&clock), ids.clone(), mode);
-        if let Some((email, password)) = settings.bootstrap {
-            developers.bootstrap(email, password).await?;
-        }
+        let retention = settings.retention;
+        let ledger =
+            Ledger::new(Arc::clone(&store), outbox.clone(), Arc::clone(&clock), tasks.clone(), retention);
+        let policy = Policy {
+            mode,
+            registration_open: settings.registration_open,
+            webhook_allow: settings.webhook_allow.clone(),
+        };
+        let developers = Developers::new(
+            Arc::clone(&store),
+            accounts.clone(),
+            ledger.clone(),
+            Arc::clone(&clock),
+            ids.clone(),
+            tasks.clone(),
+            policy,
+        );
+        let mut owner = match settings.bootstrap {
+            Some((email, password)) => Some(developers.bootstrap(email, password).await?),
+            None => None,
+        };
         if settings.demo {
-            make_demo(&developers).await?;
+            let demo = make_demo(&developers).await?;
+            owner = owner.or(demo);
+        }
+        if let Some(file) = &settings.projects {
+            declare(&developers, owner, file, &settings.webhook_allow).await?;
         }
         developers.run_bots().await?;
         outbox.begin(accounts.clone()).await?;
         tasks.spawn_essential("expiry", confirm.expire());
-        let retention = settings.retention;
-        let ledger =
-            Ledger::new(Arc::clone(&store), outbox.clone(), Arc::clone(&clock), tasks.clone(), retention);
         tasks.spawn_essential("housekeeping", ledger.clone().keep_tidy());
         let public_url = settings.public_url.unwrap_or_else(|| format!("http://{address}"));
         let links =
@@ -71,11 +94,35 @@ impl Room {
     }
 }
 
-async fn make_demo(developers: &Developers) -> Result<(), StartError> {
+/// Makes the demo developer, who is returned, and their project.
+async fn make_demo(developers: &Developers) -> Result<Option<DeveloperId>, StartError> {
     let (Ok(email), Some(project)) = (Email::parse(DEMO_EMAIL), ProjectId::parse(DEMO_PROJECT)) else {
-        return Ok(());
+        return Ok(None);
     };
     let owner = developers.bootstrap(email, Secret::new(DEMO_PASSWORD.to_owned())).await?;
-    developers.ensure_project(owner, project, ProjectSettings::named("Demo app".to_owned())).await?;
-    Ok(())
+    let settings = ProjectSettings::named("Demo app".to_owned());
+    developers.ensure_project(owner.clone(), project, settings).await?;
+    Ok(Some(owner))
+}
+
+/// Applies `CONNECTOR_PROJECTS`: all of it, or nothing when anything is wrong with it.
+async fn declare(
+    developers: &Developers,
+    owner: Option<DeveloperId>,
+    file: &Path,
+    webhook_allow: &[IpNet],
+) -> Result<(), StartError> {
+    let Some(owner) = owner else {
+        let nobody =
+            "its projects need an owner: set CONNECTOR_BOOTSTRAP_EMAIL and CONNECTOR_BOOTSTRAP_PASSWORD";
+        return Err(StartError::Projects(vec![nobody.to_owned()]));
+    };
+    let declared = read_projects(file, webhook_allow).map_err(StartError::Projects)?;
+    let of_others = developers.of_others(&owner, &declared).await?;
+    if !of_others.is_empty() {
+        let told =
+            |id| format!("{}: {id}: there is a project of another developer with this id", file.display());
+        return Err(StartError::Projects(of_others.into_iter().map(told).collect()));
+    }
+    Ok(developers.declare(&owner, declared).await?)
 }

@@ -13,6 +13,8 @@ pub mod ledger;
 pub mod login;
 pub mod place;
 pub mod project;
+pub mod project_wishes;
 pub mod proof;
 pub mod seal;
 pub mod string_session;
+pub mod webhook_target;

@@ -2,6 +2,7 @@
 //! `http`; who owns it is a `Developer`.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
@@ -51,6 +52,9 @@ pub struct SigningSecret {
     key: Secret<String>,
     /// Names it in the header of proofs (RFC 7515, `kid`) without telling it.
     pub key_id: String,
+    /// Whether it is one of ours, all of it random. Of what was brought any part may tell the rest.
+    #[serde(default)]
+    ours: bool,
 }
 
 /// Too short, too long, or not printable ASCII.
@@ -65,7 +69,7 @@ impl SigningSecret {
             Mode::Telegram => "sk_live_",
             Mode::Sandbox => "sk_test_",
         };
-        Self { key: Secret::new(format!("{prefix}{}", ids.base62(43))), key_id: ids.base62(8) }
+        Self { key: Secret::new(format!("{prefix}{}", ids.base62(43))), key_id: ids.base62(8), ours: true }
     }
 
     /// A secret that apps hold already.
@@ -73,8 +77,13 @@ impl SigningSecret {
     /// # Errors
     /// [`WeakSecret`].
     pub fn brought(key: String, ids: &Ids) -> Result<Self, WeakSecret> {
-        let strong = (32..=256).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
-        strong.then(|| Self { key: Secret::new(key), key_id: ids.base62(8) }).ok_or(WeakSecret)
+        let strong = Self::is_strong(&key);
+        strong.then(|| Self { key: Secret::new(key), key_id: ids.base62(8), ours: false }).ok_or(WeakSecret)
+    }
+
+    /// Whether a text may be a secret.
+    pub fn is_strong(key: &str) -> bool {
+        (32..=256).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
     }
 
     /// The secret itself: the whole string is the HMAC key (protocol, section 4.1).
@@ -94,6 +103,12 @@ impl SigningSecret {
         let prefix = known.into_iter().find(|prefix| key.starts_with(prefix)).unwrap_or_default();
         format!("{prefix}••••••••{}", key.get(key.len().saturating_sub(4)..).unwrap_or_default())
     }
+
+    /// For lists: the first twelve characters of one of ours, else as [`SigningSecret::masked`].
+    pub fn preview(&self) -> String {
+        let start = self.key.reveal().get(..12).filter(|_| self.ours);
+        start.map_or_else(|| self.masked(), str::to_owned)
+    }
 }
 
 /// How a confirmed poll writes its times (contract, section 3: `client_timestamps`).
@@ -108,6 +123,25 @@ pub enum ClientTimestamps {
     Iso8601,
     /// Unix milliseconds.
     UnixMs,
+}
+
+impl ClientTimestamps {
+    const NAMES: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("iso8601", Self::Iso8601), ("unix_ms", Self::UnixMs)];
+
+    /// Its name in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Iso8601 => "iso8601",
+            Self::UnixMs => "unix_ms",
+        }
+    }
+
+    /// The one with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, one)| one)
+    }
 }
 
 /// A project's own bot.
@@ -217,6 +251,21 @@ impl Project {
         self.retiring.as_ref().filter(|retiring| now < retiring.until).map(|retiring| &retiring.secret)
     }
 
+    /// Telegram's user id of the project's own bot.
+    pub fn bot(&self) -> Option<i64> {
+        self.settings.bot.as_ref().map(|bot| bot.id)
+    }
+
+    /// Replaces the secret. The one before it may still verify for `grace`, and never authenticates a call; one that is
+    /// there already stays as it is.
+    pub fn rotate(&mut self, secret: SigningSecret, grace: Duration, now: Timestamp) {
+        if self.secret.is(secret.reveal()) {
+            return;
+        }
+        let secret = std::mem::replace(&mut self.secret, secret);
+        self.retiring = (!grace.is_zero()).then(|| RetiringSecret { secret, until: now.plus(grace) });
+    }
+
     /// Whether pages of `origin` may call; requests without an `Origin` may.
     pub fn allows_origin(&self, origin: Option<&str>) -> bool {
         let allowed = &self.settings.allowed_origins;
@@ -238,13 +287,35 @@ mod tests {
         assert!(secret.is(secret.reveal()) && !secret.is("sk_test_") && !secret.is(""));
         assert!(secret.masked().starts_with("sk_test_••••••••") && secret.masked().chars().count() == 20);
         assert!(!format!("{secret:?}").contains(secret.reveal()));
+        assert_eq!(secret.preview(), secret.reveal()[..12]);
         assert!(SigningSecret::brought("whsec_".repeat(6), &ids).is_ok());
         for weak in ["x".repeat(31), "x".repeat(257), format!("{} ", "x".repeat(32)), "ж".repeat(32)] {
             assert_eq!(SigningSecret::brought(weak, &ids).err(), Some(WeakSecret));
         }
-        let brought = |key: &str| SigningSecret::brought(key.to_owned(), &ids).unwrap().masked();
+        let brought = |key: &str| {
+            let secret = SigningSecret::brought(key.to_owned(), &ids).unwrap();
+            assert_eq!(secret.preview(), secret.masked());
+            secret.masked()
+        };
         assert_eq!(brought(&"x".repeat(40)), "••••••••xxxx");
         assert_eq!(brought("correcthorsebattery_staplecorrecthorse_xyzw"), "••••••••xyzw");
+    }
+
+    #[test]
+    fn a_replaced_secret_verifies_for_its_grace_and_goes_at_once_without() {
+        let (ids, begin) = (Ids::from_seed([1; 32]), Timestamp::from_millis(0));
+        let (id, owner) = (ProjectId::new(&ids), DeveloperId::new(&ids));
+        let secret = |fill: &str| SigningSecret::brought(fill.repeat(40), &ids).unwrap();
+        let mut project = Project::new(id, owner, secret("a"), ProjectSettings::named("Shop".into()), begin);
+        let grace = Duration::from_secs(60);
+        project.rotate(secret("a"), grace, begin);
+        assert_eq!(project.retiring, None, "the same secret is no rotation");
+        project.rotate(secret("b"), grace, begin);
+        let (last, end) = (Timestamp::from_millis(59_999), Timestamp::from_millis(60_000));
+        assert!(project.retiring_secret(last).is_some_and(|old| old.is(&"a".repeat(40))));
+        assert_eq!(project.retiring_secret(end), None);
+        project.rotate(secret("c"), Duration::ZERO, begin);
+        assert_eq!(project.retiring, None, "a rotation without grace leaves the new secret alone");
     }
 
     #[test]

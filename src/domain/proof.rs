@@ -84,7 +84,7 @@ pub fn sign(claims: &Claims, secret: &SigningSecret) -> Option<String> {
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret.reveal().as_bytes())).ok()
 }
 
-/// Reads a proof of this project at `now`.
+/// Reads a proof of this project at `now`, signed with its secret or with the one before that, while that may verify.
 ///
 /// # Errors
 /// See [`BadProof`]. That it names another project is [`BadProof::Invalid`] too where the secrets differ.
@@ -93,8 +93,12 @@ pub fn verify(proof: &str, project: &Project, now: Timestamp) -> Result<Claims, 
     // The library asks the system for the time; ours comes in.
     rules.validate_exp = false;
     rules.required_spec_claims.clear();
-    let key = DecodingKey::from_secret(project.secret.reveal().as_bytes());
-    let claims = jsonwebtoken::decode::<Claims>(proof, &key, &rules).map_err(|_| BadProof::Invalid)?.claims;
+    let signed_with = |secret: &SigningSecret| {
+        let key = DecodingKey::from_secret(secret.reveal().as_bytes());
+        jsonwebtoken::decode::<Claims>(proof, &key, &rules).ok().map(|token| token.claims)
+    };
+    let claims = signed_with(&project.secret).or_else(|| signed_with(project.retiring_secret(now)?));
+    let claims = claims.ok_or(BadProof::Invalid)?;
     if now.as_secs() >= claims.exp {
         return Err(BadProof::Expired(Box::new(claims)));
     }

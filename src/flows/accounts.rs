@@ -68,6 +68,11 @@ impl Accounts {
         project.settings.bot.as_ref().map(|bot| bot.id).or(self.default_bot)
     }
 
+    /// Whether a bot is the one that `TELEGRAM_BOT_TOKEN` names: it runs whatever projects do.
+    pub(crate) fn is_default_bot(&self, bot: i64) -> bool {
+        self.default_bot == Some(bot)
+    }
+
     /// The connection of an account, where there is one.
     pub(crate) fn account(&self, via: Via) -> Option<Account> {
         if via.bot {

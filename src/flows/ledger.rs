@@ -180,12 +180,8 @@ impl Ledger {
     }
 
     /// Different people who signed in to a developer's projects since the month began (UTC).
-    pub(crate) async fn people_of_month(
-        &self,
-        owner: &DeveloperId,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        let today = Day::of(now);
+    pub(crate) async fn people_of_month(&self, owner: &DeveloperId) -> Result<u64, StoreError> {
+        let today = Day::of(self.now());
         let mut people = People::default();
         for project in self.projects_of(owner).await? {
             for count in self.0.store.day_counts(&project.id, today.month_begin()..=today).await? {

@@ -57,21 +57,28 @@ impl<T: Type> Payload for JsonBody<T> {
     }
 }
 
+async fn bytes(body: &mut RequestBody) -> poem::Result<Vec<u8>> {
+    let bytes = body.take()?.into_bytes_limit(LARGEST).await.map_err(|error| {
+        if matches!(error, ReadBodyError::PayloadTooLarge) {
+            return ApiError::too_large(LARGEST).into();
+        }
+        poem::Error::from(error)
+    })?;
+    Ok(bytes.into())
+}
+
+fn json(bytes: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let place = format!("line {} column {}", error.line(), error.column());
+        ApiError::invalid_request(format!("the body is not JSON ({place})"))
+    })
+}
+
 impl<T: Type> ParsePayload for JsonBody<T> {
     const IS_REQUIRED: bool = true;
 
     async fn from_request(_: &Request, body: &mut RequestBody) -> poem::Result<Self> {
-        let bytes = body.take()?.into_bytes_limit(LARGEST).await.map_err(|error| {
-            if matches!(error, ReadBodyError::PayloadTooLarge) {
-                return ApiError::too_large(LARGEST).into();
-            }
-            poem::Error::from(error)
-        })?;
-        let value = serde_json::from_slice(&bytes).map_err(|error| {
-            let place = format!("line {} column {}", error.line(), error.column());
-            ApiError::invalid_request(format!("the body is not JSON ({place})"))
-        })?;
-        Ok(Self { value, holds: PhantomData })
+        Ok(Self { value: json(&bytes(body).await?)?, holds: PhantomData })
     }
 }
 
@@ -105,5 +112,46 @@ impl<'a, T: Type> poem_openapi::ApiExtractor<'a> for JsonBody<T> {
             return Err(ApiError::unsupported_media_type().into());
         }
         <Self as ParsePayload>::from_request(request, body).await
+    }
+}
+
+/// A [`JsonBody`] that may be left out: an empty body is an empty object, whatever its content type.
+pub(super) struct MaybeJsonBody<T>(JsonBody<T>);
+
+impl<T: DeserializeOwned> MaybeJsonBody<T> {
+    /// The body as its type.
+    pub(super) fn parse(self) -> Result<T, ApiError> {
+        self.0.parse()
+    }
+}
+
+impl<'a, T: Type> poem_openapi::ApiExtractor<'a> for MaybeJsonBody<T> {
+    const TYPES: &'static [poem_openapi::ApiExtractorType] = &[poem_openapi::ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        <JsonBody<T> as Payload>::register(registry);
+    }
+
+    fn request_meta() -> Option<poem_openapi::registry::MetaRequest> {
+        let meta = <JsonBody<T> as poem_openapi::ApiExtractor<'a>>::request_meta()?;
+        Some(poem_openapi::registry::MetaRequest { required: false, ..meta })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: poem_openapi::ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let bytes = bytes(body).await?;
+        let is_json = || request.content_type().is_some_and(JsonBody::<T>::check_content_type);
+        let value = match bytes.as_slice() {
+            [] => Value::Object(serde_json::Map::new()),
+            _ if !is_json() => return Err(ApiError::unsupported_media_type().into()),
+            bytes => json(bytes)?,
+        };
+        Ok(Self(JsonBody { value, holds: PhantomData }))
     }
 }

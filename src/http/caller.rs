@@ -28,6 +28,11 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// The client's address.
+    pub(super) const fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// Where it came from, as a prompt tells it.
     pub(super) fn origin(&self) -> Origin {
         Origin::of(self.user_agent.as_deref(), self.address, self.caller.origin.as_deref())

@@ -6,8 +6,10 @@ use poem::http::StatusCode;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
 
+use crate::domain::project_wishes::BadWish;
 use crate::flows::auth::AuthError;
 use crate::flows::developers::DeveloperError;
+use crate::flows::developers::seconds;
 use crate::flows::ledger::LedgerError;
 use crate::flows::sign_in::SignInError;
 use crate::store::StoreError;
@@ -225,6 +227,9 @@ pub(super) enum AppError {
     /// There is no such project or session.
     #[oai(status = 404)]
     NotFound(Json<ErrorBody>),
+    /// There is one already.
+    #[oai(status = 409)]
+    Conflict(Json<ErrorBody>),
     /// The body is larger than 64 KiB.
     #[oai(status = 413)]
     TooLarge(Json<ErrorBody>),
@@ -250,9 +255,8 @@ pub(super) enum AppError {
 impl From<ApiError> for AppError {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::BadRequest(body) | ApiError::Conflict(body) | ApiError::Gone(body) => {
-                Self::BadRequest(body)
-            }
+            ApiError::BadRequest(body) | ApiError::Gone(body) => Self::BadRequest(body),
+            ApiError::Conflict(body) => Self::Conflict(body),
             ApiError::Unauthorized(body) => Self::Unauthorized(body),
             ApiError::Forbidden(body) => Self::Forbidden(body),
             ApiError::NotFound(body) => Self::NotFound(body),
@@ -294,11 +298,17 @@ impl From<DeveloperError> for AppError {
                 Self::Unauthorized(body("UNAUTHORIZED", text))
             }
             DeveloperError::ProjectNotFound => Self::NotFound(body("PROJECT_NOT_FOUND", text)),
-            DeveloperError::WeakSecret(_) => Self::BadRequest(body("WEAK_SECRET", text)),
+            DeveloperError::BadWish(wish) => Self::BadRequest(body(wish_code(&wish), text)),
             DeveloperError::BotTokenInvalid => Self::BadRequest(body("BOT_TOKEN_INVALID", text)),
-            DeveloperError::LifetimeInvalid | DeveloperError::BadPassword(_) => {
-                Self::BadRequest(body("INVALID_REQUEST", text))
+            DeveloperError::RegistrationClosed => Self::Forbidden(body("REGISTRATION_CLOSED", text)),
+            DeveloperError::EmailTaken => Self::Conflict(body("EMAIL_TAKEN", text)),
+            DeveloperError::TooManyAttempts(wait) => {
+                Self::TooManyRequests(body("RATE_LIMITED", text), seconds(wait))
             }
+            DeveloperError::LifetimeInvalid
+            | DeveloperError::NameMissing
+            | DeveloperError::BadEmail(_)
+            | DeveloperError::BadPassword(_) => Self::BadRequest(body("INVALID_REQUEST", text)),
             DeveloperError::TelegramUnreachable(_) => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
             DeveloperError::FloodWait(wait) => {
                 Self::TooManyRequests(body("FLOOD_WAIT", text), wait.as_secs())
@@ -317,6 +327,21 @@ impl From<LedgerError> for AppError {
             LedgerError::SessionNotFound => Self::NotFound(body("SESSION_NOT_FOUND", text)),
             LedgerError::Store(error) => error.into(),
         }
+    }
+}
+
+const fn wish_code(wish: &BadWish) -> &'static str {
+    match wish {
+        BadWish::WebhookUrl(_) => "INVALID_WEBHOOK_URL",
+        BadWish::BotToken => "BOT_TOKEN_INVALID",
+        BadWish::SecretKey => "WEAK_SECRET",
+        BadWish::Name
+        | BadWish::Active
+        | BadWish::Origins
+        | BadWish::ClientTimestamps
+        | BadWish::ReturnUrl
+        | BadWish::Grace
+        | BadWish::GraceAlone => "INVALID_REQUEST",
     }
 }
 

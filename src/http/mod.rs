@@ -32,7 +32,7 @@ use tracing::Instrument as _;
 use self::apps::AppsApi;
 use self::caller::ClientAddress;
 use self::connector::ConnectorApi;
-use self::developers::DevelopersApi;
+use self::developers::{AccountsApi, ProjectsApi};
 use self::document::Document;
 pub(crate) use self::guard::OperatorPolicy;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
@@ -113,10 +113,11 @@ pub fn openapi_document() -> String {
     Document::new(&service().spec()).text().to_owned()
 }
 
-type Apis = (ConnectorApi, AppsApi, DevelopersApi, SessionsApi, ProbesApi, MetricsApi, PagesApi);
+type Apis = (ConnectorApi, AppsApi, AccountsApi, ProjectsApi, SessionsApi, ProbesApi, MetricsApi, PagesApi);
 
 fn service() -> OpenApiService<Apis, ()> {
-    let apis = (ConnectorApi, AppsApi, DevelopersApi, SessionsApi, ProbesApi, MetricsApi, PagesApi);
+    let apis =
+        (ConnectorApi, AppsApi, AccountsApi, ProjectsApi, SessionsApi, ProbesApi, MetricsApi, PagesApi);
     OpenApiService::new(apis, "telegram-connector", env!("CARGO_PKG_VERSION")).description(
         "Sign in with Telegram, run by its owner. Errors are JSON, `{\"error\",\"code\"}`: `error` is for people, \
          `code` for programs.",

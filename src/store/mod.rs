@@ -270,6 +270,9 @@ pub trait ProjectStore: Send + Sync + 'static {
 
     /// Makes the token worthless.
     async fn delete_grant(&self, token: &AccessToken) -> Result<(), StoreError>;
+
+    /// Removes what tokens permitted whose time is over at `now`. They are worthless without that too.
+    async fn delete_ended_grants(&self, now: Timestamp) -> Result<(), StoreError>;
 }
 
 /// Everything the service remembers.

@@ -185,6 +185,7 @@ async fn a_bot_signs_in_with_its_token_and_is_followed_to_another_data_centre() 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_code_that_the_service_asks_for_arrives_in_telethon() {
     let world = World::with(Options::default()).await;
+    world.carol().await;
     let mut telethon = Telethon::joining(&world.sandbox).await;
     telethon.does("connect", "phone", json!({}));
     telethon.does("send_code", "phone", json!({ "phone": CAROL }));

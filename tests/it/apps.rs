@@ -222,7 +222,7 @@ async fn developers_sign_in_and_keep_their_projects_to_themselves() {
         (json!({ "return_url": "https://user@shop.example/back" }), "INVALID_REQUEST"),
         (json!({ "allowed_origins": ["https://shop.example/path"] }), "INVALID_REQUEST"),
         (json!({ "client_timestamps": "later" }), "INVALID_REQUEST"),
-        (json!({ "webhook_url": "https://shop.example/hook" }), "INVALID_REQUEST"),
+        (json!({ "webhook_url": "https://127.0.0.1/hook" }), "INVALID_WEBHOOK_URL"),
         (json!({ "bot_token": "nonsense" }), "BOT_TOKEN_INVALID"),
     ] {
         assert_eq!(world.try_app(settings.clone()).await.refusal(), (400, code.into()), "{settings}");

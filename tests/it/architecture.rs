@@ -9,6 +9,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["domain", "lifecycle"]),
     ("vault", &["domain", "lifecycle"]),
     ("telegram", &["domain", "vault", "lifecycle"]),
+    ("webhooks", &["domain", "store", "lifecycle"]),
     ("flows", &["domain", "store", "telegram", "lifecycle"]),
     // Error types of the layers below become statuses in `http/error.rs` and nowhere else.
     ("http", &["domain", "flows", "lifecycle", "telemetry"]),
@@ -49,7 +50,13 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("qrcode", &["http/demo.rs"]),
     ("chacha20poly1305", &["domain/seal.rs"]),
     ("reqwest", &["main.rs", "telemetry.rs"]),
+    // Whatever else goes out goes to Telegram or to S3.
+    ("hyper", &["webhooks/client.rs", "telemetry.rs"]),
+    ("tokio_rustls", &["webhooks/client.rs", "webhooks/trust.rs"]),
+    ("rustls_native_certs", &["webhooks/trust.rs"]),
+    ("to_socket_addrs", &["webhooks/resolver.rs"]),
     ("aws_", &["vault/", "telemetry.rs"]),
+    ("toml::", &["config/projects.rs"]),
     ("std::env::", &["config.rs", "main.rs", "telegram/connection.rs"]),
     ("SystemTime::now", &["lifecycle.rs"]),
     ("getrandom", &["lifecycle.rs"]),

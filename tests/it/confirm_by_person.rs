@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{ALICE, App, BOB, CAROL, World, eventually};
+use crate::support::{ALICE, App, BOB, World, eventually};
 
-/// A world whose user account is Carol, and an app.
+/// A world whose user account is Olga, and an app.
 async fn world_with_app(settings: Value) -> (World, App) {
     let world = World::new().await;
     let person = "+15550100008";
@@ -175,7 +175,7 @@ async fn a_new_username_is_in_the_next_link() {
     assert_eq!(renamed.status, 200, "{renamed:?}");
     eventually("the new name", || async { app.attempt().await.link.contains("/olga_renamed?") }).await;
     let attempt = app.attempt().await;
-    let opened = world.open(CAROL, &attempt.link).await;
-    world.answer_to(CAROL, opened).await;
+    let opened = world.open(BOB, &attempt.link).await;
+    world.answer_to(BOB, opened).await;
     world.end().await;
 }

@@ -11,7 +11,7 @@ use telegram_connector::telegram::{
 
 use crate::account::{Host, quick_world};
 use crate::bots::{Stable, secret};
-use crate::support::{ALICE, BOB, CAROL, Options, Recorder, World, eventually};
+use crate::support::{ALICE, BOB, Options, Recorder, World, eventually};
 
 /// A person of the sandbox, played over the control API.
 struct Person<'a> {
@@ -517,13 +517,13 @@ async fn several_bots_of_one_process_are_not_mixed_up() {
         let (_, token) = world.new_bot(name).await;
         ids.push(stable.run(&token, "ok").await);
         bob(&world).writes(name, &format!("to {name}")).await;
-        Person { world: &world, phone: CAROL }.writes(name, "from Carol").await;
+        Person { world: &world, phone: ALICE }.writes(name, "from Alice").await;
     }
     eventually("all", || async { stable.told.texts().len() == 4 }).await;
     for (id, name) in ids.iter().zip(["first_bot", "second_bot"]) {
         let texts: Vec<String> =
             stable.told.of(*id).into_iter().filter_map(incoming).map(|(_, text)| text).collect();
-        assert_eq!(texts, [format!("to {name}"), "from Carol".to_owned()]);
+        assert_eq!(texts, [format!("to {name}"), "from Alice".to_owned()]);
     }
     assert!(stable.bots.run(secret("1:x")).is_ok(), "and a third that will not do does no harm");
     stable.close().await;

@@ -30,3 +30,5 @@ mod sign_in;
 mod store_conformance;
 mod surface;
 mod waiting;
+mod webhook_client;
+mod webhook_targets;

@@ -22,6 +22,7 @@ async fn state(client: &Client) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_nine_after_each_step_loses_nothing() {
     let world = World::without_service(Options::default()).await;
+    world.carol().await;
 
     let first = service(&world);
     assert!(first.client.post("/sign_in", &json!({ "phone": CAROL })).await.is_empty(206));

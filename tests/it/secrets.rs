@@ -25,6 +25,7 @@ async fn write_to_both(world: &World, process: &Process) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_planted_is_found_in_logs_data_or_sessions() {
     let world = World::without_service(Options::default()).await;
+    world.carol().await;
     let (bot, bot_token) = world.new_bot("login_bot").await;
     let (data, sessions) = (world.folder.path().join("data"), world.session_folder());
     let store = format!("file:{}", sessions.display());

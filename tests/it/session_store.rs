@@ -61,6 +61,7 @@ async fn another_machine_with_the_bucket_and_the_master_key_alone_is_signed_in()
     for conditions in [Conditions::Honoured, Conditions::Ignored, Conditions::Rejected] {
         let (world, s3) =
             (World::without_service(Options::default()).await, S3Server::with(conditions).await);
+        world.carol().await;
         let first = start(&world, &s3, "first");
         assert_eq!(state(&first.client).await, "signed_out", "an absent object is a fresh start");
         assert_eq!(sign_in(&world, &first.client, CAROL).await.0, 401);
@@ -85,6 +86,7 @@ async fn another_machine_with_the_bucket_and_the_master_key_alone_is_signed_in()
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_planted_is_found_in_the_bucket_or_in_the_most_talkative_log() {
     let (world, s3) = (World::without_service(Options::default()).await, S3Server::new().await);
+    world.carol().await;
     let data = world.folder.path().join("data");
     let environment =
         [&s3.environment()[..], &[("RUST_LOG", "trace"), ("AWS_SESSION_TOKEN", "planted-session-token")]]
@@ -301,6 +303,7 @@ async fn an_answer_that_is_lost_does_not_make_our_own_object_anothers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_process_wrote_is_never_written_over() {
     let (world, s3) = (World::without_service(Options::default()).await, S3Server::new().await);
+    world.carol().await;
     let theirs = start(&world, &s3, "theirs");
     assert_eq!(sign_in(&world, &theirs.client, CAROL).await.0, 401);
     let password = json!({ "phone": CAROL, "two_factor_password": PASSWORD });

@@ -280,3 +280,45 @@ async fn another_developer_sees_and_forgets_nothing_of_it() {
     }
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_knows_its_numbers_and_its_developer_the_month() {
+    let world = world_with_stranger().await;
+    let app = world.app(json!({})).await;
+    four_attempts(&world, &app).await;
+    let project = read(&world, &format!("/api/v1/dev/projects/{}", app.id)).await;
+    assert_eq!((&project["sessions_count"], &project["confirmed_count"]), (&json!(4), &json!(1)));
+    let mau = async || read(&world, "/api/v1/dev/me").await["developer"]["mau"].clone();
+    assert_eq!(mau().await, json!({ "current": 1, "limit": 0, "over": 0 }));
+    world.clock.advance(DAY * 31);
+    let soon = app.attempt().await;
+    assert_eq!(mau().await["current"], 0, "another month");
+    decide(&world, &soon, BOB, "✅ Confirm").await;
+    assert_eq!(mau().await["current"], 1);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_project_takes_its_open_requests_back_and_leaves_nothing() {
+    let mut world = world_with_stranger().await;
+    let app = world.app(json!({ "name": "Gone" })).await;
+    let (done, open) = (app.attempt().await, app.attempt().await);
+    decide(&world, &done, BOB, "✅ Confirm").await;
+    let opened = world.open(ALICE, &open.link).await;
+    let prompt = world.answer_to(ALICE, opened).await["id"].as_i64().unwrap();
+    let answer = as_developer(&world, "DELETE", &format!("/api/v1/dev/projects/{}", app.id)).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({ "ok": true })));
+    world.becomes(ALICE, prompt, "Gone took the request back").await;
+    let body = json!({ "project_id": app.id, "session_token": open.token });
+    let poll = app.call("/api/v1/verify/public", &body, &[]).await;
+    assert_eq!(poll.refusal(), (404, "PROJECT_NOT_FOUND".into()));
+    for attempt in [&done, &open] {
+        assert_eq!(read_status(&world, attempt).await, 404);
+    }
+    assert_eq!(read(&world, "/api/v1/dev/sessions").await["sessions"], json!([]));
+    assert_eq!(read(&world, "/api/v1/dev/analytics?days=2").await["total_sessions"], 0);
+    world.clock.advance(DAY * 2);
+    world.restart().await;
+    assert_eq!(read(&world, "/api/v1/dev/sessions").await["sessions"], json!([]));
+    world.end().await;
+}

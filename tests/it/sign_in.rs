@@ -141,6 +141,7 @@ async fn a_wrong_code_leaves_the_attempt_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_factor_is_asked_for_and_checked() {
     let world = World::new().await;
+    world.carol().await;
     world.request_code(CAROL).await;
     let code = world.code(CAROL).await;
     let answer = world.sign_in(json!({ "phone": CAROL, "password": code })).await;
@@ -169,6 +170,7 @@ async fn two_factor_is_asked_for_and_checked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn code_and_two_factor_password_go_in_one_call() {
     let world = World::new().await;
+    world.carol().await;
     world.request_code(CAROL).await;
     let lone = world.sign_in(json!({ "phone": CAROL, "two_factor_password": PASSWORD })).await;
     assert_eq!(lone.refusal(), (400, "INVALID_REQUEST".into()));
@@ -182,6 +184,7 @@ async fn code_and_two_factor_password_go_in_one_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_phone_alone_after_two_factor_required_asks_for_a_new_code() {
     let world = World::new().await;
+    world.carol().await;
     world.request_code(CAROL).await;
     let code = world.code(CAROL).await;
     world.sign_in(json!({ "phone": CAROL, "password": code })).await;
@@ -365,6 +368,7 @@ async fn a_flood_while_submitting_keeps_the_attempt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_lives_elsewhere_is_followed() {
     let world = World::new().await;
+    world.carol().await;
     world.fault(json!({ "migrate": { "phone": CAROL, "dc": 4 } })).await;
     world.request_code(CAROL).await;
     let code = world.code(CAROL).await;
@@ -378,6 +382,7 @@ async fn an_account_that_lives_elsewhere_is_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_2fa_challenge_spent_meanwhile_is_asked_for_again() {
     let world = World::new().await;
+    world.carol().await;
     world.request_code(CAROL).await;
     let code = world.code(CAROL).await;
     world.fail("auth.checkPassword", "SRP_ID_INVALID").await;
@@ -390,6 +395,7 @@ async fn a_2fa_challenge_spent_meanwhile_is_asked_for_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unsafe_2fa_parameters_are_refused_before_the_password_is_used() {
     let world = World::new().await;
+    world.carol().await;
     world.request_code(CAROL).await;
     let code = world.code(CAROL).await;
     world.sign_in(json!({ "phone": CAROL, "password": code })).await;

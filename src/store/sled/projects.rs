@@ -26,6 +26,7 @@ use crate::store::records;
 
 const PROJECT: &str = "project/";
 const DELETED: &str = "deleted/";
+const GRANT: &str = "grant/";
 
 /// The tree of projects and developers, and all projects.
 #[derive(Debug)]
@@ -217,8 +218,21 @@ impl ProjectStore for SledStore {
         self.0.projects.tree.remove(grant_key(token)).map_err(unavailable)?;
         self.0.flusher.flushed().await
     }
+
+    async fn delete_ended_grants(&self, now: Timestamp) -> Result<(), StoreError> {
+        for entry in self.0.projects.tree.scan_prefix(GRANT) {
+            let (key, record) = entry.map_err(unavailable)?;
+            let grant: Grant = records::decode(&self.0.sealer, &String::from_utf8_lossy(&key), &record)?;
+            if now >= grant.expires_at {
+                self.0.projects.tree.remove(&key).map_err(unavailable)?;
+            }
+            // There may be many, and others want this thread.
+            tokio::task::yield_now().await;
+        }
+        self.0.flusher.flushed().await
+    }
 }
 
 fn grant_key(token: &AccessToken) -> String {
-    format!("grant/{}", URL_SAFE_NO_PAD.encode(token.digest()))
+    format!("{GRANT}{}", URL_SAFE_NO_PAD.encode(token.digest()))
 }

@@ -3,6 +3,7 @@
 mod app;
 mod client;
 mod process;
+mod receiver;
 mod recorder;
 mod s3;
 mod world;
@@ -10,6 +11,7 @@ mod world;
 pub(crate) use self::app::{App, Attempt, jwt_part};
 pub(crate) use self::client::{Answer, Client};
 pub(crate) use self::process::{Process, files_with, run};
+pub(crate) use self::receiver::{Receiver, Reply};
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::s3::{ACCESS_KEY, BUCKET, Conditions, Fault, MASTER_KEY, S3Server, SECRET_KEY};
 pub(crate) use self::world::{ALICE, BOB, CAROL, Options, PASSWORD, World, eventually, finish, random};

@@ -22,7 +22,7 @@ use super::{Answer, Client};
 /// People of every world.
 pub(crate) const ALICE: &str = "+15550100001";
 pub(crate) const BOB: &str = "+15550100002";
-/// Has a 2FA password.
+/// Has a 2FA password, and comes when she is asked to: [`World::carol`].
 pub(crate) const CAROL: &str = "+15550100003";
 /// Carol's.
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
@@ -62,7 +62,7 @@ impl Default for Options {
     }
 }
 
-/// A sandbox with three people, and a service that has joined it.
+/// A sandbox with two people, and a service that has joined it.
 pub(crate) struct World {
     pub(crate) sandbox: Client,
     pub(crate) service: Client,
@@ -97,18 +97,8 @@ impl World {
         settings.rsa_key_pem = Some(RSA_KEY.get_or_init(rsa_key).await.clone());
         let sandbox = Sandbox::start(settings, clock.clone(), random(), &sandbox_tasks).await.unwrap();
         let control = Client::new(sandbox.control_address());
-        for (phone, name, password) in
-            [(ALICE, "Alice", None), (BOB, "Bob", None), (CAROL, "Carol", Some(PASSWORD))]
-        {
-            let mut person = json!({ "phone": phone, "first_name": name, "username": format!("{}_sandbox", name.to_lowercase()) });
-            if let Some(password) = password {
-                person["two_factor_password"] = password.into();
-            }
-            let answer = control.post("/api/accounts", &person).await;
-            assert_eq!(answer.status, 200, "{answer:?}");
-        }
         let network = sandbox.network();
-        Self {
+        let world = Self {
             sandbox: control,
             service: Client::new("unknown"),
             ops: Client::new("unknown"),
@@ -118,7 +108,24 @@ impl World {
             network,
             app: None,
             sandbox_tasks,
+        };
+        for (phone, name) in [(ALICE, "Alice"), (BOB, "Bob")] {
+            let username = format!("{}_sandbox", name.to_lowercase());
+            world.person(json!({ "phone": phone, "first_name": name, "username": username })).await;
         }
+        world
+    }
+
+    async fn person(&self, person: Value) {
+        let answer = self.sandbox.post("/api/accounts", &person).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    /// Carol comes. Not every world has her: to make her password takes as long as all the rest of a world.
+    pub(crate) async fn carol(&self) {
+        let mut carol = json!({ "phone": CAROL, "first_name": "Carol", "username": "carol_sandbox" });
+        carol["two_factor_password"] = PASSWORD.into();
+        self.person(carol).await;
     }
 
     /// The person with this phone writes to somebody: user name, phone or id. Returns the message's id on their side.
