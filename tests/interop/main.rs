@@ -13,6 +13,7 @@ mod person;
 mod proof;
 mod swagger;
 mod telethon;
+mod verify_proof;
 
 /// The path of something that `.ci/setup` installs: a path of the machine, or one below `tests/interop`.
 fn equipment(path: &str) -> std::path::PathBuf {
