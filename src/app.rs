@@ -17,6 +17,7 @@ pub use self::moving::MoveError;
 pub use self::moving::export_session;
 pub use self::moving::import_session;
 use self::prompt_acceptor::PromptAcceptor;
+use crate::config::read_projects;
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;
 use crate::domain::developer::Email;
@@ -200,6 +201,9 @@ impl App {
         tasks: Tasks,
     ) -> Result<Self, StartError> {
         telemetry::keep_metrics();
+        let declared = settings.apps.projects.as_deref();
+        let declared = declared.map(|file| read_projects(file, &settings.apps.webhook_allow)).transpose();
+        let declared = declared.map_err(StartError::Projects)?;
         let (acceptor, address) = listen(settings.listen).await?;
         let ops = match settings.ops_listen {
             Some(address) => Some(listen(address).await?),
@@ -234,6 +238,7 @@ impl App {
             clock,
             ids: ids.clone(),
             mode: settings.mode,
+            declared,
         };
         let demo = settings.apps.demo;
         let (auth, developers, ledger) = room.open(settings.apps, address, &tasks).await?;

@@ -2,14 +2,10 @@
 //! project that a fresh service begins with.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-
-use ipnet::IpNet;
 
 use super::AppSettings;
 use super::StartError;
-use crate::config::read_projects;
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;
 use crate::domain::developer::DeveloperId;
@@ -18,6 +14,7 @@ use crate::domain::ids::Ids;
 use crate::domain::ids::Secret;
 use crate::domain::project::ProjectId;
 use crate::domain::project::ProjectSettings;
+use crate::domain::project_wishes::Declared;
 use crate::flows::accounts::Accounts;
 use crate::flows::auth::Auth;
 use crate::flows::auth::LinkSettings;
@@ -43,6 +40,8 @@ pub(super) struct Room {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Ids,
     pub(super) mode: Mode,
+    /// What `CONNECTOR_PROJECTS` says, where it is set.
+    pub(super) declared: Option<Vec<Declared>>,
 }
 
 impl Room {
@@ -53,7 +52,7 @@ impl Room {
         address: SocketAddr,
         tasks: &Tasks,
     ) -> Result<(Auth, Developers, Ledger), StartError> {
-        let Self { store, accounts, outbox, confirm, clock, ids, mode } = self;
+        let Self { store, accounts, outbox, confirm, clock, ids, mode, declared } = self;
         let retention = settings.retention;
         let ledger =
             Ledger::new(Arc::clone(&store), outbox.clone(), Arc::clone(&clock), tasks.clone(), retention);
@@ -79,8 +78,8 @@ impl Room {
             let demo = make_demo(&developers).await?;
             owner = owner.or(demo);
         }
-        if let Some(file) = &settings.projects {
-            declare(&developers, owner, file, &settings.webhook_allow).await?;
+        if let Some(declared) = declared {
+            declare(&developers, owner, declared).await?;
         }
         developers.run_bots().await?;
         outbox.begin(accounts.clone()).await?;
@@ -105,23 +104,20 @@ async fn make_demo(developers: &Developers) -> Result<Option<DeveloperId>, Start
     Ok(Some(owner))
 }
 
-/// Applies `CONNECTOR_PROJECTS`: all of it, or nothing when anything is wrong with it.
+/// Applies `CONNECTOR_PROJECTS`: all of it, or nothing.
 async fn declare(
     developers: &Developers,
     owner: Option<DeveloperId>,
-    file: &Path,
-    webhook_allow: &[IpNet],
+    declared: Vec<Declared>,
 ) -> Result<(), StartError> {
     let Some(owner) = owner else {
         let nobody =
             "its projects need an owner: set CONNECTOR_BOOTSTRAP_EMAIL and CONNECTOR_BOOTSTRAP_PASSWORD";
         return Err(StartError::Projects(vec![nobody.to_owned()]));
     };
-    let declared = read_projects(file, webhook_allow).map_err(StartError::Projects)?;
     let of_others = developers.of_others(&owner, &declared).await?;
     if !of_others.is_empty() {
-        let told =
-            |id| format!("{}: {id}: there is a project of another developer with this id", file.display());
+        let told = |id| format!("{id}: there is a project of another developer with this id");
         return Err(StartError::Projects(of_others.into_iter().map(told).collect()));
     }
     Ok(developers.declare(&owner, declared).await?)

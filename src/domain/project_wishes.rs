@@ -266,6 +266,11 @@ fn is_https(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::account::Mode;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::developer::DeveloperId;
+    use crate::domain::ids::Ids;
+    use crate::domain::project::ProjectSettings;
 
     #[test]
     fn all_that_is_wrong_is_said_and_nothing_of_what_it_holds() {
@@ -289,5 +294,28 @@ mod tests {
         let alone = Wishes { grace_seconds: Some(1), ..Wishes::default() };
         assert_eq!(alone.checked(&[]).unwrap_err(), [BadWish::GraceAlone]);
         assert!(Wishes::default().checked(&[]).is_ok());
+    }
+    #[test]
+    fn a_webhook_that_is_set_is_switched_on_and_one_that_a_file_repeats_stays_off() {
+        let ids = Ids::from_seed([1; 32]);
+        let url = "https://shop.example/hook".to_owned();
+        let settings =
+            ProjectSettings { webhook_url: Some(url.clone()), ..ProjectSettings::named("Shop".into()) };
+        let secret = SigningSecret::new(Mode::Sandbox, &ids);
+        let (id, owner) = (ProjectId::new(&ids), DeveloperId::new(&ids));
+        let mut off = Project::new(id, owner, secret, settings, Timestamp::from_millis(0));
+        off.webhook_disabled = Some("410".to_owned());
+        let after = |change: Change| {
+            let mut project = off.clone();
+            change.apply(&mut project);
+            project.webhook_disabled
+        };
+        let same = || Wishes { webhook_url: Some(url.clone()), ..Wishes::default() }.checked(&[]).unwrap();
+        assert_eq!(after(same()), None, "the same address again");
+        assert!(after(same().without_same_webhook(&off)).is_some());
+        let other = Wishes { webhook_url: Some("https://shop.example/new".into()), ..Wishes::default() };
+        assert_eq!(after(other.checked(&[]).unwrap().without_same_webhook(&off)), None);
+        let nothing = Wishes { name: Some("Shop 2".into()), ..Wishes::default() };
+        assert!(after(nothing.checked(&[]).unwrap()).is_some(), "absent leaves it");
     }
 }

@@ -69,6 +69,10 @@ impl OperatorPolicy {
                 return Err("a page from elsewhere may not call this");
             }
         }
+        // Developers choose where our webhooks go, and may be allowed loopback.
+        if headers.contains_key("webhook-id") {
+            return Err("a webhook may not call this");
+        }
         match headers.get("sec-fetch-site").map(header::HeaderValue::as_bytes) {
             None | Some(b"same-origin" | b"none") => Ok(()),
             Some(_) => Err("a page from elsewhere may not call this"),
@@ -185,6 +189,7 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("x-real-ip", "1.2.3.4"),
             ("via", "1.1 proxy"),
+            ("webhook-id", "msg_1"),
         ] {
             assert!(policy.admits(&headers(&[local, hostile])).is_err(), "{hostile:?}");
         }

@@ -154,6 +154,23 @@ impl Bot {
         self.ended.cancelled().await;
     }
 
+    /// Ends the session of a bot that has been stopped.
+    pub(super) async fn forget(&self) {
+        let session = match self.vault.load().await {
+            Ok(session) => session.filter(|session| self.is_ours(session)),
+            Err(error) => {
+                tracing::warn!(bot = self.id, %error, "the session of a bot that nobody uses stays stored");
+                return;
+            }
+        };
+        let Some(session) = session else { return };
+        if let Err(error) = self.vault.delete().await {
+            tracing::warn!(bot = self.id, %error, "the session of a bot that nobody uses stays stored");
+            return;
+        }
+        self.means.discard(self.means.account(session), true);
+    }
+
     /// Lives until it is stopped. `account`: see [`Bot::new`].
     pub(super) async fn live(&self, account: Option<Account>) {
         let _ended = self.ended.clone().drop_guard();

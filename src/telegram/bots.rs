@@ -121,6 +121,17 @@ impl Bots {
         }
     }
 
+    /// Stops a bot that nobody is to use any more, and ends its session: in the session store, and at Telegram as far as
+    /// that can be told.
+    pub async fn forget(&self, bot_id: i64) {
+        let _placing = self.0.placing.lock().await;
+        let bot = self.bot(bot_id);
+        self.stop(bot_id).await;
+        // One that has not run in this process has a session all the same.
+        let idle = || Arc::new(Bot::new(bot_id, Secret::new(String::new()), None, &self.0.means));
+        bot.unwrap_or_else(idle).forget().await;
+    }
+
     /// The bot's account. `None` until it has signed in or its session was loaded, and while it signs in anew.
     pub fn account(&self, bot_id: i64) -> Option<Account> {
         self.bot(bot_id)?.account()

@@ -267,6 +267,25 @@ async fn projects_developers_and_tokens_are_kept_and_unique() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_have_ended_are_not_kept() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let ids = Ids::from_seed([1; 32]);
+    let store = open(folder.path()).await;
+    let developer = DeveloperId::new(&ids);
+    let mut tokens = Vec::new();
+    for seconds in [60, 61] {
+        let token = AccessToken::new(&ids);
+        let grant = Grant { developer: developer.clone(), expires_at: at(seconds) };
+        store.insert_grant(&token, &grant).await.unwrap();
+        tokens.push(token);
+    }
+    store.delete_ended_grants(at(60)).await.unwrap();
+    // To the store it is a moment before both: one is there, the other is not.
+    assert_eq!(store.grant(&tokens[0], at(59)).await.unwrap(), None);
+    assert_eq!(store.grant(&tokens[1], at(59)).await.unwrap().unwrap().expires_at, at(61));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_personal_and_nothing_secret_is_on_disk_in_the_clear() {
     let folder = tempfile::TempDir::new().unwrap();
     let ids = Ids::from_seed([1; 32]);

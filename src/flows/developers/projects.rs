@@ -261,14 +261,14 @@ impl Developers {
         Ok(Some(ProjectBot { id: user.id, token: token.clone() }))
     }
 
-    /// Starts those of these bots that a project has, and stops the others: they were another's a moment ago, or were
+    /// Starts those of these bots that a project has, and ends the others: a project had them a moment ago, or they were
     /// started for what was not written.
     async fn settle_bots(&self, bots: &[Option<i64>], _held: &MutexGuard<'_, ()>) {
         for bot in bots.iter().copied().flatten() {
             let projects = self.0.store.projects().await;
             match projects.map(|all| all.into_iter().find(|project| project.bot() == Some(bot))) {
                 Ok(Some(project)) => self.run_bot(&project),
-                Ok(None) if !self.0.accounts.is_default_bot(bot) => self.0.accounts.bots().stop(bot).await,
+                Ok(None) if !self.0.accounts.is_default_bot(bot) => self.0.accounts.bots().forget(bot).await,
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, bot, "it is not known whether a bot is still needed"),
             }

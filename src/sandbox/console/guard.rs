@@ -23,7 +23,9 @@ pub(super) async fn check(mut request: Request, public: bool) -> poem::Result<Re
     };
     let fetch = |name| text(header::HeaderName::from_static(name));
     let foreign = text(header::ORIGIN).is_some_and(|origin| !own(&origin))
-        || fetch("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+        || fetch("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
+        // Developers choose where webhooks of a service beside it go.
+        || fetch("webhook-id").is_some();
     let navigates = fetch("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
     let opens_phone = navigates && phone::is_page(request.method(), request.uri().path());
     if foreign && !opens_phone || !public && !is_loopback_host(&host) {

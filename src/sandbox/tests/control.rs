@@ -95,6 +95,7 @@ fn bad_requests(client: &reqwest::Client, base: &str) -> Vec<(reqwest::RequestBu
         (client.post(url("/api/faults")).json(&json!({"revoke": ALICE})), 404, "NOT_FOUND"),
         (client.get(url("/api/accounts")).header("origin", "http://evil.example"), 403, "FORBIDDEN"),
         (client.get(url("/api/accounts")).header("sec-fetch-site", "cross-site"), 403, "FORBIDDEN"),
+        (client.post(url("/api/reset")).header("webhook-id", "msg_1"), 403, "FORBIDDEN"),
         (client.get(url("/api/accounts")).header("host", "evil.example"), 403, "FORBIDDEN"),
     ]
 }

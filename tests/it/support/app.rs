@@ -29,6 +29,22 @@ impl World {
         answer.json()["token"].as_str().unwrap().to_owned()
     }
 
+    /// Another developer's token, where anybody may register.
+    pub(crate) async fn register(&self, email: &str) -> String {
+        let new = json!({ "email": email, "password": "a-long-password" });
+        let answer = self.service.post("/api/v1/dev/register", &new).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["token"].as_str().unwrap().to_owned()
+    }
+
+    /// A call as a developer, with the headers of Bondify's Node client: a content type also where there is no body.
+    pub(crate) async fn dev(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
+        let body = body.map(|body| body.to_string());
+        self.service.send(method, &format!("/api/v1/dev{path}"), &headers, body.as_deref()).await
+    }
+
     /// A new project with these settings.
     pub(crate) async fn app(&self, settings: Value) -> App {
         let answer = self.try_app(settings).await;

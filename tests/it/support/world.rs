@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use telegram_connector::app::{App, AppSettings, Settings, StartError};
 use telegram_connector::domain::account::Mode;
+use telegram_connector::domain::clock::Clock as _;
 use telegram_connector::domain::ids::{Ids, Secret};
 use telegram_connector::domain::place::SessionStore;
 use telegram_connector::lifecycle::{OffsetClock, Tasks};
@@ -45,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) proxy: Option<telegram::Proxy>,
     pub(crate) bot_token: Option<String>,
     pub(crate) apps: AppSettings,
+    /// Whether programs on this machine are proxies: who a request says that it is from, it is from.
+    pub(crate) behind_proxy: bool,
 }
 
 impl Default for Options {
@@ -58,6 +61,7 @@ impl Default for Options {
             proxy: None,
             bot_token: None,
             apps: AppSettings { demo: true, ..AppSettings::default() },
+            behind_proxy: false,
         }
     }
 }
@@ -184,7 +188,11 @@ impl World {
             listen: "127.0.0.1:0".parse().unwrap(),
             ops_listen: Some("127.0.0.1:0".parse().unwrap()),
             loopback: self.options.loopback,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: if self.options.behind_proxy {
+                vec!["127.0.0.0/8".parse().unwrap()]
+            } else {
+                Vec::new()
+            },
             admin_token: self.options.admin_token.map(|token| Secret::new(token.to_owned())),
             data_dir: self.folder.path().join("data"),
             session_store: SessionStore::folder(self.session_folder()),
@@ -203,7 +211,12 @@ impl World {
                 Err(StartError::Store(StoreError::InUse(_))) if begun.elapsed() < PATIENCE => {
                     telegram_connector::lifecycle::network_sleep(Duration::from_millis(5)).await;
                 }
-                app => break (app?, tasks),
+                Err(error) => {
+                    // What it had begun would keep the store open.
+                    finish(&tasks).await;
+                    return Err(error);
+                }
+                Ok(app) => break (app, tasks),
             }
         };
         self.service = Client::new(app.address());
@@ -294,6 +307,21 @@ impl World {
     /// Holds the next call of `method` up until [`World::heal`].
     pub(crate) async fn hold(&self, method: &str) {
         self.fault(json!({ "method": method, "delay_ms": 3_600_000, "times": 1 })).await;
+    }
+
+    /// The default bot of services that are started from now on.
+    pub(crate) fn set_bot_token(&mut self, token: &str) {
+        self.options.bot_token = Some(token.to_owned());
+    }
+
+    /// The time of the service, Unix milliseconds.
+    pub(crate) fn clock_millis(&self) -> i64 {
+        self.clock.now().as_millis()
+    }
+
+    /// What services that are started from now on offer.
+    pub(crate) fn apps(&mut self) -> &mut AppSettings {
+        &mut self.options.apps
     }
 
     /// Services and hosts that are opened from now on wait this long for a call, dialling included.
