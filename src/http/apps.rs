@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::JsonAnswer;
 use super::body::JsonBody;
+use super::body::object_or_null;
 use super::caller::Bearer;
 use super::caller::Facts;
 use super::caller::PROJECT;
@@ -68,7 +69,7 @@ struct ServerGenerateRequest {
     #[oai(skip_serializing_if_is_none, validator(max_length = 128))]
     nonce: Option<String>,
     /// Who asked your server: the prompt shows it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object_or_null")]
     #[oai(skip_serializing_if_is_none)]
     client: Option<ClientBody>,
 }

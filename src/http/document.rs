@@ -45,6 +45,10 @@ struct Notes {
     answer: Option<Json>,
     /// Bodies that come back, by what they tell.
     answers: Option<Json>,
+    /// What a stream consists of, as `OpenAPI` 3.2 has it: 3.0 knows no streams.
+    event: Option<Json>,
+    /// What parameters must also be, beside their types: the handler sees to it.
+    parameters: BTreeMap<String, Json>,
     /// Headers beside those in the types, as `OpenAPI` writes parameters.
     headers: Vec<Json>,
     /// Whether the project's secret key may be sent.
@@ -242,6 +246,13 @@ fn describe(operation: &mut Json, notes: Option<&Notes>, told: &BTreeMap<String,
             media.set("example", example.clone());
         }
     }
+    for parameter in operation.get_mut("parameters").and_then(Json::items_mut).into_iter().flatten() {
+        let name = parameter.get("name").and_then(Json::as_text).unwrap_or_default();
+        let rules = notes.parameters.get(name).map(Json::entries).unwrap_or_default();
+        if let Some(schema) = parameter.get_mut("schema") {
+            rules.iter().for_each(|(rule, value)| schema.set(rule, value.clone()));
+        }
+    }
     if !notes.headers.is_empty() {
         let there = operation.get("parameters").map(Json::items).unwrap_or_default();
         operation.set("parameters", Json::Array([there, &notes.headers].concat()));
@@ -262,7 +273,10 @@ fn tell_success(response: &mut Json, notes: Option<&Notes>, told: &BTreeMap<Stri
         *description = Json::text(about.unwrap_or_else(|| "As asked.".to_owned()));
     }
     let Some(notes) = notes else { return };
-    for (_, media) in response.get_mut("content").and_then(Json::entries_mut).into_iter().flatten() {
+    for (kind, media) in response.get_mut("content").and_then(Json::entries_mut).into_iter().flatten() {
+        if let Some(event) = notes.event.as_ref().filter(|_| kind == "text/event-stream") {
+            media.set("schema", event.clone());
+        }
         if let Some(example) = &notes.answer {
             media.set("example", example.clone());
         }

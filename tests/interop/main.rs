@@ -1,4 +1,4 @@
-//! Do others understand us? An unmodified Telethon, two JWT libraries and a real browser, which `.ci/setup` puts in
+//! Do others understand us? An unmodified Telethon, two JWT libraries, schemathesis and a real browser, which `.ci/setup` puts in
 //! place; and an empty root file system.
 #![cfg(test)]
 
@@ -11,6 +11,7 @@ mod custody;
 mod pages;
 mod person;
 mod proof;
+mod schemathesis;
 mod swagger;
 mod telethon;
 mod verify_proof;

@@ -41,6 +41,11 @@ impl Json {
         if let Self::Array(items) = self { items } else { &[] }
     }
 
+    /// As [`Json::items`], to change them.
+    pub(super) fn items_mut(&mut self) -> Option<&mut Vec<Self>> {
+        if let Self::Array(items) = self { Some(items) } else { None }
+    }
+
     pub(super) fn as_text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
