@@ -3,6 +3,7 @@
 mod moving;
 mod prompt_acceptor;
 mod sign_ins;
+mod webhooks;
 
 use std::io;
 use std::net::SocketAddr;
@@ -241,6 +242,8 @@ impl App {
             declared,
         };
         let demo = settings.apps.demo;
+        let deliveries =
+            webhooks::open(&room.store, &room.clock, &ids, settings.mode, &settings.apps, &tasks);
         let (auth, developers, ledger) = room.open(settings.apps, address, &tasks).await?;
 
         let operator = http::OperatorPolicy { token: settings.admin_token, loopback: settings.loopback };
@@ -250,6 +253,7 @@ impl App {
             auth,
             developers,
             ledger,
+            deliveries,
             sign_in,
             readiness,
             operator,

@@ -5,6 +5,7 @@ pub mod account;
 pub mod auth_session;
 pub mod bot_token;
 pub mod clock;
+pub mod delivery;
 pub mod developer;
 pub mod errand;
 pub mod ids;

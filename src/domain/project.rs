@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 
 use crate::domain::account::Mode;
 use crate::domain::clock::Timestamp;
+use crate::domain::delivery::Failing;
 use crate::domain::developer::DeveloperId;
 use crate::domain::ids::Ids;
 use crate::domain::ids::Secret;
@@ -222,6 +223,9 @@ pub struct Project {
     /// Why its webhook is switched off, where it is: for its owner.
     #[serde(default)]
     pub webhook_disabled: Option<String>,
+    /// Since when its webhook has only failed, where it has.
+    #[serde(default)]
+    pub webhook_failing: Option<Failing>,
 }
 
 /// A secret that was replaced (contract, section 3: rotation). It verifies proofs and adds its signature to webhooks for
@@ -243,12 +247,27 @@ impl Project {
         settings: ProjectSettings,
         created_at: Timestamp,
     ) -> Self {
-        Self { id, owner, secret, settings, created_at, retiring: None, webhook_disabled: None }
+        Self {
+            id,
+            owner,
+            secret,
+            settings,
+            created_at,
+            retiring: None,
+            webhook_disabled: None,
+            webhook_failing: None,
+        }
     }
 
     /// The secret before the present one, while it may still verify.
     pub fn retiring_secret(&self, now: Timestamp) -> Option<&SigningSecret> {
         self.retiring.as_ref().filter(|retiring| now < retiring.until).map(|retiring| &retiring.secret)
+    }
+
+    /// Where events are sent now.
+    pub fn webhook(&self) -> Option<&str> {
+        let url = self.settings.webhook_url.as_deref().filter(|url| !url.is_empty())?;
+        self.webhook_disabled.is_none().then_some(url)
     }
 
     /// Telegram's user id of the project's own bot.

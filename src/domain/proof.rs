@@ -1,5 +1,5 @@
 //! The proof of a sign-in: a JWT (RFC 7519), HS256 over the UTF-8 bytes of the project's whole secret (protocol,
-//! section 4). The only file that signs.
+//! section 4). Webhooks are signed in `delivery/signature`.
 
 use std::time::Duration;
 

@@ -230,6 +230,7 @@ impl Ledger {
         let Shared { store, outbox, retention, .. } = &*self.0;
         for project in store.deleted_projects().await? {
             outbox.take(store.clear_project(&project, self.now()).await?);
+            store.drop_deliveries(&project).await?;
             if store.remove_cleared(&project, self.now().minus(STILL_TOLD)).await? {
                 store.forget_project(&project).await?;
             }

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod auth;
 pub mod confirm;
+pub mod deliveries;
 pub mod developers;
 pub mod ledger;
 pub mod outbox;

@@ -15,6 +15,7 @@ mod guard;
 mod ops;
 mod sessions;
 mod standing;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,8 +38,10 @@ use self::document::Document;
 pub(crate) use self::guard::OperatorPolicy;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
 use self::sessions::SessionsApi;
+use self::webhooks::{Webhooks, WebhooksApi};
 use crate::domain::ids::Ids;
 use crate::flows::auth::Auth;
+use crate::flows::deliveries::Deliveries;
 use crate::flows::developers::Developers;
 use crate::flows::ledger::Ledger;
 use crate::flows::readiness::Readiness;
@@ -52,6 +55,7 @@ pub(crate) struct Parts {
     pub(crate) auth: Auth,
     pub(crate) developers: Developers,
     pub(crate) ledger: Ledger,
+    pub(crate) deliveries: Deliveries,
     pub(crate) sign_in: SignIn,
     pub(crate) readiness: Readiness,
     pub(crate) operator: OperatorPolicy,
@@ -64,7 +68,18 @@ pub(crate) struct Parts {
 
 /// Every route of the service.
 pub(crate) fn routes(parts: Parts) -> impl Endpoint {
-    let Parts { auth, developers, ledger, sign_in, readiness, operator, trusted_proxies, ids, demo } = parts;
+    let Parts {
+        auth,
+        developers,
+        ledger,
+        deliveries,
+        sign_in,
+        readiness,
+        operator,
+        trusted_proxies,
+        ids,
+        demo,
+    } = parts;
     let service = service();
     let printed = service.spec();
     let document = Document::new(&printed);
@@ -78,6 +93,7 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         .nest("/", service)
         .data(Arc::new(operator))
         .data(auth)
+        .data(Webhooks { developers: developers.clone(), deliveries })
         .data(developers)
         .data(ledger)
         .data(sign_in)
@@ -113,11 +129,16 @@ pub fn openapi_document() -> String {
     Document::new(&service().spec()).text().to_owned()
 }
 
-type Apis = (ConnectorApi, AppsApi, AccountsApi, ProjectsApi, SessionsApi, ProbesApi, MetricsApi, PagesApi);
+type Apis = (
+    (ConnectorApi, AppsApi, AccountsApi, ProjectsApi),
+    (SessionsApi, WebhooksApi, ProbesApi, MetricsApi, PagesApi),
+);
 
 fn service() -> OpenApiService<Apis, ()> {
-    let apis =
-        (ConnectorApi, AppsApi, AccountsApi, ProjectsApi, SessionsApi, ProbesApi, MetricsApi, PagesApi);
+    let apis = (
+        (ConnectorApi, AppsApi, AccountsApi, ProjectsApi),
+        (SessionsApi, WebhooksApi, ProbesApi, MetricsApi, PagesApi),
+    );
     OpenApiService::new(apis, "telegram-connector", env!("CARGO_PKG_VERSION")).description(
         "Sign in with Telegram, run by its owner. Errors are JSON, `{\"error\",\"code\"}`: `error` is for people, \
          `code` for programs.",

@@ -22,6 +22,8 @@ use crate::domain::auth_session::Step;
 use crate::domain::auth_session::TypedCode;
 use crate::domain::auth_session::Via;
 use crate::domain::clock::Timestamp;
+use crate::domain::delivery::Delivery;
+use crate::domain::delivery::DeliveryId;
 use crate::domain::developer::AccessToken;
 use crate::domain::developer::Developer;
 use crate::domain::developer::DeveloperId;
@@ -208,13 +210,71 @@ pub trait LedgerStore: Send + Sync + 'static {
     /// until they were created before `before`: their people may still be told. `true`: nothing is left.
     async fn remove_cleared(&self, project: &ProjectId, before: Timestamp) -> Result<bool, StoreError>;
 
-    /// Erases what is known of a person in the sessions of some projects; pending ones are taken back.
+    /// Erases what is known of a person in the sessions of some projects, and removes the deliveries that tell of them;
+    /// pending sessions are taken back.
     async fn forget_person(
         &self,
         projects: &[ProjectId],
         person: i64,
         now: Timestamp,
     ) -> Result<Forgotten, StoreError>;
+}
+
+/// Deliveries that are one worker's until the end of its lease.
+#[derive(Clone, Debug, Default)]
+pub struct Claims {
+    /// They, those that were due first first.
+    pub deliveries: Vec<Delivery>,
+    /// When there may be others; `None`: nothing else of the project is pending.
+    pub next: Option<Timestamp>,
+}
+
+/// What webhooks are to be told. A delivery is written by the step of [`SessionStore`] that makes it necessary, where the
+/// project then has a webhook: [`Delivery::of`]. Each method is one atomic, durable step.
+#[async_trait]
+pub trait DeliveryStore: Send + Sync + 'static {
+    /// The projects that have pending deliveries, due or not.
+    async fn projects_with_deliveries(&self) -> Result<Vec<ProjectId>, StoreError>;
+
+    /// Takes deliveries of a project that are due at `now`, at most `max`. Until `lease_until`, or until they are settled
+    /// or replayed, nobody else gets them.
+    async fn claim_deliveries(
+        &self,
+        project: &ProjectId,
+        now: Timestamp,
+        lease_until: Timestamp,
+        max: usize,
+    ) -> Result<Claims, StoreError>;
+
+    /// Writes what became of a delivery. `false`, and nothing is written: it is no longer as it was claimed, because
+    /// another worker settled it, or it was replayed or removed.
+    async fn settle_delivery(&self, claimed: &Delivery, after: &Delivery) -> Result<bool, StoreError>;
+
+    /// The delivery.
+    async fn delivery(&self, id: &DeliveryId) -> Result<Option<Delivery>, StoreError>;
+
+    /// A project's deliveries, the newest first: those before one that was created then.
+    async fn deliveries(
+        &self,
+        project: &ProjectId,
+        before: Option<&(Timestamp, DeliveryId)>,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, StoreError>;
+
+    /// Makes a delivery pending again, whatever became of it ([`Delivery::replay`]); `None`: there is no such delivery.
+    async fn replay_delivery(&self, id: &DeliveryId, now: Timestamp) -> Result<Option<Delivery>, StoreError>;
+
+    /// Removes all deliveries of a project.
+    async fn drop_deliveries(&self, project: &ProjectId) -> Result<(), StoreError>;
+
+    /// Removes deliveries that were created before an instant and are not pending; how many.
+    async fn prune_deliveries(&self, before: Timestamp) -> Result<usize, StoreError>;
+
+    /// Becomes ready when there may be something new to send. Subscribe first, then look.
+    fn subscribe_deliveries(&self) -> Wakeup;
+
+    /// The projects that got something to send since this was last asked. Only a hint about where to look.
+    fn projects_with_news(&self) -> Vec<ProjectId>;
 }
 
 /// A change of a project.
@@ -277,7 +337,7 @@ pub trait ProjectStore: Send + Sync + 'static {
 
 /// Everything the service remembers.
 #[async_trait]
-pub trait Store: SignInStore + SessionStore + LedgerStore + ProjectStore {
+pub trait Store: SignInStore + SessionStore + LedgerStore + DeliveryStore + ProjectStore {
     /// Whether the store can be written: a durable write and a read of it.
     async fn ping(&self) -> Result<(), StoreError>;
 }

@@ -256,7 +256,9 @@ async fn connect(url: &Url, addresses: &[IpAddr], deadline: Instant) -> Result<T
     let (same, other): (Vec<&IpAddr>, Vec<&IpAddr>) =
         addresses.iter().partition(|address| address.is_ipv4() == first_kind);
     let longest = same.len().max(other.len());
-    let turns = (0..longest).flat_map(|n| [same.get(n), other.get(n)]).flatten().take(ADDRESSES);
+    // Collected, because whoever boxes this future cannot hold a lazy one across an await.
+    let turns = (0..longest).flat_map(|n| [same.get(n), other.get(n)]).flatten();
+    let turns: Vec<IpAddr> = turns.map(|address| **address).take(ADDRESSES).collect();
     let mut left = addresses.len().min(ADDRESSES);
     let mut failed = PostError::TimedOut(Stage::Connecting);
     for address in turns {

@@ -4,9 +4,11 @@ Only requests that keep to the document are changed; what it sends to be refused
 revoked by a request is made for that request alone.
 """
 
+import http.server
 import itertools
 import json
 import os
+import threading
 import urllib.error
 import urllib.request
 
@@ -46,7 +48,23 @@ def project(**settings):
     return call("POST", "/api/v1/dev/projects", {"name": "Examined", **settings}, TOKEN)
 
 
-APP = project()
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Where webhooks go: nothing leaves this machine."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+threading.Thread(target=receiver.serve_forever, daemon=True).start()
+HOOK = f"http://127.0.0.1:{receiver.server_port}/hook"
+
+APP = project(webhook_url=HOOK)
 
 
 def session(ends=None):
@@ -66,6 +84,7 @@ def session(ends=None):
 CONFIRMED = session("confirmed")
 ENDED = itertools.cycle([CONFIRMED, session("cancelled")])
 WHO = call("POST", "/api/v1/verify/public", {"project_id": APP["id"], "session_token": CONFIRMED["session_token"]})
+DELIVERY = call("GET", f"/api/v1/dev/projects/{APP['id']}/deliveries", bearer=TOKEN)["deliveries"][0]["id"]
 LISTED = call("GET", "/api/v1/dev/sessions", bearer=TOKEN)["sessions"][0]["id"]
 
 
@@ -94,6 +113,9 @@ PATHS = {
     "getProject": lambda: {"id": APP["id"]},
     "getWebhookSecret": lambda: {"id": APP["id"]},
     "getSession": lambda: {"id": LISTED},
+    "listDeliveries": lambda: {"id": APP["id"]},
+    "replayDelivery": lambda: {"id": DELIVERY},
+    "testWebhook": lambda: {"id": APP["id"]},
     # What is changed or removed is nobody else's.
     "changeProject": lambda: {"id": project()["id"]},
     "deleteProject": lambda: {"id": project()["id"]},
@@ -108,8 +130,7 @@ def settings(body):
         body.pop("active", None)
     if body.get("grace_seconds") is not None:
         body["secret_key"] = "x" * 40
-    # Nothing is sent there: no session of a project with such settings is ever decided.
-    for name, value in (("webhook_url", "https://shop.example/hook"), ("return_url", "https://shop.example/"), ("bot_token", "")):
+    for name, value in (("webhook_url", HOOK), ("return_url", "https://shop.example/"), ("bot_token", "")):
         if body.get(name):
             body[name] = value
     if body.get("allowed_origins"):

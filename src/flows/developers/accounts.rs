@@ -29,8 +29,8 @@ const SWEEP: i64 = 3_600_000;
 static RUNNING: Semaphore = Semaphore::const_new(2);
 static WAITING: Semaphore = Semaphore::const_new(64);
 
-/// Who asks for a token, and for how long.
-#[derive(Clone, Debug)]
+/// Who asks for a token, and for how long. Not printable: the address is as it was typed.
+#[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) email: String,
     pub(crate) password: Secret<String>,

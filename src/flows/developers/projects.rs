@@ -120,9 +120,11 @@ impl Developers {
         id: &str,
         wishes: Wishes,
     ) -> Result<Seen, DeveloperError> {
-        let id = self.owned(&owner, id).await?.id.clone();
+        let present = self.owned(&owner, id).await?;
+        let id = present.id.clone();
         let change = self.granted(wishes)?;
         let secret = change.secret_key().map(|(key, _)| self.brought(key)).transpose()?;
+        let secret = secret.filter(|secret| !present.secret.is(secret.reveal()));
         let developers = self.clone();
         self.to_its_end(async move {
             let bot = developers.wanted_bot(&change).await?;

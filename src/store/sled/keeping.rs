@@ -84,9 +84,8 @@ impl SledStore {
     async fn forget(&self, ids: &[SessionId], now: Timestamp) -> Result<Forgotten, StoreError> {
         let mut forgotten = Forgotten::default();
         for id in ids {
-            if let (Applied::Done(step), _) =
-                self.apply_held(id, &Event::Forget, now, sled::Batch::default())?
-            {
+            let applied = self.forgetting(id, |batch| self.apply_held(id, &Event::Forget, now, batch))?;
+            if let (Applied::Done(step), _) = applied {
                 forgotten.sessions += 1;
                 forgotten.errands.extend(step.errands);
             }

@@ -1,6 +1,7 @@
 //! The embedded store: sled 0.34, one process, no set-up. Nothing outside this folder names sled.
 //! A write is acknowledged after it is flushed; one thread flushes for all who wait (group commit).
 
+mod deliveries;
 mod flusher;
 mod keeping;
 mod ledger;
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::deliveries::Deliveries;
 use self::flusher::Flusher;
 use self::ledger::Ledger;
 use self::projects::Projects;
@@ -45,8 +47,10 @@ struct Inner {
     sessions: sled::Tree,
     shards: Shards,
     ledger: Ledger,
+    deliveries: Deliveries,
     projects: Projects,
     sealer: Sealer,
+    mode: Mode,
     flusher: Flusher,
 }
 
@@ -123,7 +127,18 @@ impl SledStore {
         let file = log_of(directory)?;
         let ledger = Ledger::open(&sessions)?;
         let (shards, flusher) = (Shards::default(), Flusher::start(database, file)?);
-        let store = Self(Arc::new(Inner { records, sessions, shards, ledger, projects, sealer, flusher }));
+        let deliveries = Deliveries::default();
+        let store = Self(Arc::new(Inner {
+            records,
+            sessions,
+            shards,
+            ledger,
+            deliveries,
+            projects,
+            sealer,
+            mode,
+            flusher,
+        }));
         store.bring_up_to_date()?;
         Ok(store)
     }

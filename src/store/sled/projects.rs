@@ -56,6 +56,11 @@ impl Projects {
         })
     }
 
+    /// A project as it is now.
+    pub(super) fn known(&self, id: &ProjectId) -> Option<Arc<Project>> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
     fn now_is(&self, project: Arc<Project>) {
         self.all.write().unwrap_or_else(PoisonError::into_inner).insert(project.id.clone(), project);
     }
@@ -92,7 +97,7 @@ impl SledStore {
 #[async_trait]
 impl ProjectStore for SledStore {
     async fn project(&self, id: &ProjectId) -> Result<Option<Arc<Project>>, StoreError> {
-        Ok(self.0.projects.all.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned())
+        Ok(self.0.projects.known(id))
     }
 
     async fn projects(&self) -> Result<Vec<Arc<Project>>, StoreError> {

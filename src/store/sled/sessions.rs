@@ -110,9 +110,13 @@ impl SledStore {
             (None, None) | (Some(_), Some(_)) => {}
         }
         self.put_errands(&after.errands, &mut batch)?;
+        let told = self.put_delivery(before, session, &mut batch)?;
         // Once, because what is decided stays so.
         let ended = before.state == State::Pending && session.state != State::Pending;
         self.write_counted(ended.then_some(session), batch)?;
+        if told {
+            self.0.deliveries.wake(&session.project);
+        }
         Ok(self.0.flusher.number())
     }
 

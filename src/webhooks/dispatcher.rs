@@ -1,0 +1,322 @@
+//! Sends what is due. Each project with pending deliveries has a worker of its own, with a few exchanges at once: whoever
+//! is slow or dead keeps nobody else waiting. There is no queue but the store's, so nothing can overflow, and a crash loses
+//! nothing: what was not settled is sent again, with the same `webhook-id`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
+
+use super::courier::Carried;
+use super::courier::Courier;
+use super::courier::Parcel;
+use crate::domain::clock::Clock;
+use crate::domain::delivery::Attempt;
+use crate::domain::delivery::Delivery;
+use crate::domain::delivery::DeliveryId;
+use crate::domain::delivery::Judgement;
+use crate::domain::delivery::State;
+use crate::domain::delivery::judge;
+use crate::domain::ids::Ids;
+use crate::domain::project::Project;
+use crate::domain::project::ProjectId;
+use crate::lifecycle::Tasks;
+use crate::lifecycle::network_sleep;
+use crate::store::Claims;
+use crate::store::Store;
+use crate::store::StoreError;
+
+/// How many exchanges a project has at once.
+const AT_ONCE: usize = 4;
+/// How long a claim lasts (contract, section 3): twice what an exchange can take.
+const LEASE: Duration = Duration::from_secs(20);
+/// How long to wait for a store that fails.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How often to look for projects that nobody told of: there should be none.
+const LOOK_AROUND: Duration = Duration::from_secs(60);
+/// How long exchanges may go on after shutdown has begun.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How often old deliveries are removed.
+const TIDY: Duration = Duration::from_secs(3600);
+
+/// Sends what is due. Cloning shares it.
+#[derive(Clone)]
+pub struct Dispatcher(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn Store>,
+    courier: Courier,
+    clock: Arc<dyn Clock>,
+    ids: Ids,
+    tasks: Tasks,
+    /// The projects that have a worker.
+    workers: Mutex<HashMap<ProjectId, Worker>>,
+}
+
+/// How a project's worker is told to look again.
+#[derive(Default)]
+struct Worker {
+    /// Since it last looked.
+    poked: bool,
+    notify: Arc<Notify>,
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Dispatcher")
+    }
+}
+
+/// A worker's place, which it leaves however it ends.
+struct Place {
+    dispatcher: Dispatcher,
+    project: ProjectId,
+    notify: Arc<Notify>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut workers = self.dispatcher.workers();
+        // After it has retired another may be there.
+        if workers.get(&self.project).is_some_and(|worker| Arc::ptr_eq(&worker.notify, &self.notify)) {
+            workers.remove(&self.project);
+        }
+    }
+}
+
+impl Dispatcher {
+    /// Nothing is sent before [`Dispatcher::run`].
+    pub fn new(
+        store: Arc<dyn Store>,
+        courier: Courier,
+        clock: Arc<dyn Clock>,
+        ids: Ids,
+        tasks: Tasks,
+    ) -> Self {
+        Self(Arc::new(Shared { store, courier, clock, ids, tasks, workers: Mutex::default() }))
+    }
+
+    /// Sees that every project with something to send has a worker, until shutdown.
+    pub async fn run(self) {
+        let stopping = self.0.tasks.stopping();
+        let mut wakeup = self.0.store.subscribe_deliveries();
+        loop {
+            let pause = match self.0.store.projects_with_deliveries().await {
+                Ok(projects) => {
+                    for project in projects {
+                        self.poke(project);
+                    }
+                    LOOK_AROUND
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the store does not say what webhooks are to be told");
+                    STORE_PAUSE
+                }
+            };
+            let look_around = network_sleep(pause);
+            tokio::pin!(look_around);
+            loop {
+                tokio::select! {
+                    () = wakeup.changed() => {
+                        for project in self.0.store.projects_with_news() {
+                            self.poke(project);
+                        }
+                    }
+                    () = &mut look_around => break,
+                    () = stopping.cancelled() => return,
+                }
+            }
+        }
+    }
+
+    /// Removes deliveries that are older than `retention`, until shutdown.
+    pub async fn tidy(self, retention: Duration) {
+        let stopping = self.0.tasks.stopping();
+        loop {
+            let now = self.0.clock.now();
+            if let Err(error) = self.0.store.prune_deliveries(now.minus(retention)).await {
+                tracing::error!(%error, "old deliveries cannot be removed");
+            }
+            tokio::select! {
+                () = self.0.clock.sleep_until(now.plus(TIDY)) => {}
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    fn workers(&self) -> MutexGuard<'_, HashMap<ProjectId, Worker>> {
+        self.0.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There may be something to send: the project's worker looks again, or begins.
+    fn poke(&self, project: ProjectId) {
+        let mut workers = self.workers();
+        if let Some(worker) = workers.get_mut(&project) {
+            worker.poked = true;
+            worker.notify.notify_one();
+            return;
+        }
+        let notify = Arc::clone(&workers.entry(project.clone()).or_default().notify);
+        let place = Place { dispatcher: self.clone(), project, notify };
+        self.0.tasks.spawn("webhook", async move { place.dispatcher.serve(&place).await });
+    }
+
+    /// Whether the worker may end, because nobody has told it to look again; then it has left its place.
+    fn retire(&self, place: &Place) -> bool {
+        let mut workers = self.workers();
+        let poked = workers.get(&place.project).is_some_and(|worker| worker.poked);
+        if !poked {
+            workers.remove(&place.project);
+        }
+        !poked
+    }
+
+    /// Sends a project's deliveries until none is pending.
+    async fn serve(&self, place: &Place) {
+        let (stopping, project) = (self.0.tasks.stopping(), &place.project);
+        let mut under_way = UnderWay::default();
+        while !stopping.is_cancelled() {
+            if let Some(worker) = self.workers().get_mut(project) {
+                worker.poked = false;
+            }
+            let free = AT_ONCE.saturating_sub(under_way.ids.len());
+            let claims = if free == 0 { None } else { Some(self.claim(project, free).await) };
+            let again: BoxFuture<'_, ()> = match claims {
+                None => Box::pin(std::future::pending()),
+                Some(Ok(claims)) => {
+                    let next = claims.next;
+                    for claimed in claims.deliveries {
+                        // The clock may run faster than an exchange; then it is still ours.
+                        if under_way.ids.insert(claimed.id.clone()) {
+                            under_way.exchanges.push(self.exchange(claimed));
+                        }
+                    }
+                    match next {
+                        Some(next) => self.0.clock.sleep_until(next),
+                        None if under_way.ids.is_empty() && self.retire(place) => return,
+                        None => Box::pin(std::future::pending()),
+                    }
+                }
+                Some(Err(error)) => {
+                    tracing::error!(%error, %project, "the store does not say what a webhook is to be told");
+                    Box::pin(network_sleep(STORE_PAUSE))
+                }
+            };
+            tokio::select! {
+                () = under_way.one_ends() => {}
+                () = place.notify.notified() => {}
+                () = again => {}
+                () = stopping.cancelled() => {}
+            }
+        }
+        tokio::select! { () = under_way.all_end() => {}, () = network_sleep(DRAIN) => {} }
+    }
+
+    async fn claim(&self, project: &ProjectId, max: usize) -> Result<Claims, StoreError> {
+        let now = self.0.clock.now();
+        self.0.store.claim_deliveries(project, now, now.plus(LEASE), max).await
+    }
+
+    /// Makes one attempt and writes down what came of it. What cannot be written is sent again when the claim ends.
+    fn exchange(&self, claimed: Delivery) -> BoxFuture<'static, DeliveryId> {
+        let dispatcher = self.clone();
+        Box::pin(async move {
+            if let Err(error) = dispatcher.try_exchange(&claimed).await {
+                tracing::error!(%error, delivery = %claimed.id, "the store does not take what came of a delivery");
+            }
+            claimed.id
+        })
+    }
+
+    async fn try_exchange(&self, claimed: &Delivery) -> Result<(), StoreError> {
+        let Some(project) = self.0.store.project(&claimed.project).await? else {
+            count("dropped");
+            return self.0.store.drop_deliveries(&claimed.project).await;
+        };
+        let Some(url) = project.webhook() else {
+            let mut after = claimed.clone();
+            after.state = State::Dropped { at: self.0.clock.now() };
+            count("dropped");
+            return self.0.store.settle_delivery(claimed, &after).await.map(|_| ());
+        };
+        let (id, event, body) = (&claimed.id, claimed.event.name(), claimed.body.reveal());
+        let carried = self.0.courier.carry(Parcel { project: &project, url, id, event, body }).await;
+        let mut after = claimed.clone();
+        after.attempted(carried.attempt.clone(), carried.asked_to_wait(), &self.0.ids);
+        if !self.0.store.settle_delivery(claimed, &after).await? {
+            return Ok(());
+        }
+        note(&after, &carried);
+        self.judge(&project, url, carried.attempt).await
+    }
+
+    /// Writes down what the attempt means for the project's webhook, where it means something.
+    async fn judge(&self, project: &Project, url: &str, attempt: Attempt) -> Result<(), StoreError> {
+        let judgement = judge(project, url, &attempt);
+        if judgement == Judgement::Nothing {
+            return Ok(());
+        }
+        // As the project is then: its owner, or another exchange, may have changed it.
+        let url = url.to_owned();
+        let change = move |project: &mut Project| judge(project, &url, &attempt).apply(project);
+        let changed = self.0.store.change_project(&project.id, &change).await?;
+        if let (Judgement::SwitchOff(why), Some(changed)) = (judgement, changed)
+            && changed.webhook_disabled.is_some()
+        {
+            tracing::warn!(project = %project.id, %why, "a webhook was switched off");
+        }
+        Ok(())
+    }
+}
+
+/// The exchanges of a project that are going on.
+#[derive(Default)]
+struct UnderWay {
+    ids: HashSet<DeliveryId>,
+    exchanges: FuturesUnordered<BoxFuture<'static, DeliveryId>>,
+}
+
+impl UnderWay {
+    /// Resolves when one ends; never when there is none.
+    async fn one_ends(&mut self) {
+        match self.exchanges.next().await {
+            Some(id) => drop(self.ids.remove(&id)),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn all_end(&mut self) {
+        while self.exchanges.next().await.is_some() {}
+    }
+}
+
+/// Metrics, and the log for what is given up.
+fn note(delivery: &Delivery, carried: &Carried) {
+    let outcome = match &delivery.state {
+        State::Pending { .. } => "retry",
+        State::Delivered { .. } => "delivered",
+        State::Failed { .. } => "failed",
+        State::Dropped { .. } => "dropped",
+    };
+    count(outcome);
+    let took = Duration::from_millis(carried.attempt.took_ms);
+    metrics::histogram!("connector_webhook_exchange_seconds").record(took.as_secs_f64());
+    let (id, project, status) = (&delivery.id, &delivery.project, carried.attempt.status);
+    let error = carried.attempt.error.as_deref();
+    match &delivery.state {
+        State::Failed { .. } => {
+            tracing::warn!(delivery = %id, %project, status, error, "a webhook delivery was given up");
+        }
+        State::Pending { .. } | State::Delivered { .. } | State::Dropped { .. } => {
+            tracing::debug!(delivery = %id, %project, status, error, outcome, "a webhook attempt");
+        }
+    }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("connector_webhook_deliveries_total", "outcome" => outcome).increment(1);
+}
