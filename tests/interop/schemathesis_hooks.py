@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 
 import schemathesis
+from schemathesis.generation.meta import TestPhase
 
 SERVICE, CONTROL = os.environ["SERVICE"], os.environ["CONTROL"]
 DEVELOPER = {"email": "demo@example.com", "password": "demo-password"}
@@ -186,6 +187,14 @@ def before_call(context, case, kwargs):
         return
     if isinstance(case.body, dict) and operation in RULES:
         RULES[operation](case.body)
+    if case.meta.phase.name == TestPhase.STATEFUL:
+        # It goes on with what earlier answers named; but the app must stay.
+        changes = operation in ("changeProject", "deleteProject", "regenerateSecret", "testWebhook")
+        if operation in ("generatePublic", "generate"):
+            of_app(case.body)
+        elif changes and case.path_parameters.get("id") == APP["id"]:
+            case.path_parameters = PATHS[operation]()
+        return
     # Some keep names of nothing.
     if next(numbers) % 4 == 0:
         return

@@ -116,6 +116,7 @@ settings_body!(
     grace: |body: &ChangeProject| body.grace_seconds,
     /// How long the secret before `secret_key` may still verify proofs, seconds: to 604800 (7 days). Default: 0. It never
     /// authenticates a call.
+    #[oai(validator(maximum(value = "604800")))]
     grace_seconds: Option<u64>
 );
 

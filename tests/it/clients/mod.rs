@@ -5,6 +5,7 @@ mod conflicts;
 mod dart;
 mod node;
 mod page;
+mod webhook;
 
 use serde_json::{Value, json};
 
