@@ -29,6 +29,8 @@ pub(crate) struct Received {
     /// In order, names as they were written.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// What an ordinary answer to it says; `None`: it gets none.
+    pub(crate) status: Option<u16>,
 }
 
 impl Received {
@@ -233,11 +235,14 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Sha
 
 /// One request and its answer; `None` when the other side has gone.
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin + Send, shared: &Shared) -> Option<()> {
-    let request = receive(&mut stream).await?;
+    let mut request = receive(&mut stream).await?;
     let reply = {
         let (queue, otherwise) = &mut *shared.script.lock().unwrap();
         queue.pop_front().unwrap_or_else(|| otherwise.clone())
     };
+    if let Reply::Answer { status, .. } = &reply {
+        request.status = Some(*status);
+    }
     shared.requests.send_modify(|requests| requests.push(request));
     match reply {
         Reply::Answer { status, headers, body, held } => {
@@ -293,7 +298,8 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin + Send)) -> Option<Receive
         let (name, value) = line.split_once(": ").expect("a header has a name and a value");
         (name.to_owned(), value.to_owned())
     };
-    let mut request = Received { method, path, headers: lines.map(pair).collect(), body: Vec::new() };
+    let mut request =
+        Received { method, path, headers: lines.map(pair).collect(), body: Vec::new(), status: None };
     let length = request.header("content-length").map_or(0, |length| length.parse().expect("a length"));
     let mut body = bytes.split_off(end + 4);
     while body.len() < length {

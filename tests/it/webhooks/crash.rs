@@ -1,12 +1,12 @@
 //! kill -9 of the real program, again and again, while people sign in and the receiver fails half the time: every decision
 //! is told, nothing is told that did not happen, and a repetition keeps its id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use crate::support::{App, Attempt, Client, Process, Receiver, Reply, eventually, random};
+use crate::support::{App, Attempt, Client, Process, Received, Receiver, Reply, eventually, random};
 
 /// How often it is killed.
 const LIVES: u32 = 8;
@@ -162,7 +162,9 @@ async fn every_decision_is_told_through_kill_nine_and_a_receiver_that_fails_half
     let (process, sandbox) = service(folder.path());
     let app = app.at(&process.client);
     let mut decided = BTreeMap::new();
-    for attempt in attempts.into_inner().unwrap() {
+    let attempts = attempts.into_inner().unwrap();
+    let attempts_made = attempts.len();
+    for attempt in attempts {
         let status = app.poll(&attempt).await["status"].as_str().unwrap().to_owned();
         if status != "pending" {
             decided.insert(attempt.token.clone(), format!("auth.{status}"));
@@ -186,7 +188,49 @@ async fn every_decision_is_told_through_kill_nine_and_a_receiver_that_fails_half
         let first = seen.entry(token.to_owned()).or_insert_with(|| this.clone());
         assert_eq!(*first, this, "the same id and body again");
     }
-    assert_eq!(seen.keys().collect::<Vec<_>>(), decided.keys().collect::<Vec<_>>(), "none is lost");
+    let lost: Vec<_> = decided.keys().filter(|token| !seen.contains_key(*token)).collect();
+    assert_eq!(lost, Vec::<&String>::new(), "none is lost");
+    let taken = |request: &&Received| matches!(request.status, Some(200 | 204));
+    let requests = receiver.requests();
+    let taken: BTreeSet<_> =
+        requests.iter().filter(taken).map(|one| one.header("webhook-id").unwrap()).collect();
+    assert_eq!(taken.len(), decided.len(), "each was taken once at least");
     assert_eq!(log.len(), decided.len());
+    let moved = sandbox.post("/api/clock", &json!({ "advance_seconds": 601 })).await;
+    assert_eq!(moved.status, 200, "{moved:?}");
+    everything_is_counted_once(&app, attempts_made, &decided).await;
     process.kill();
+}
+
+/// Through all those deaths: each sign-in that was acknowledged is counted, and listed, once, and so is what came of it.
+async fn everything_is_counted_once(app: &App, made: usize, decided: &BTreeMap<String, String>) {
+    let developer = Developer::at(&app.service).await;
+    let path = format!("/api/v1/dev/analytics?days=90&project_id={}", app.id);
+    let counted = async || developer.call("GET", &path, None).await["funnel"].clone();
+    let of = |event: &str| decided.values().filter(|one| *one == event).count();
+    let over = async || {
+        let funnel = counted().await;
+        let number = |field: &str| usize::try_from(funnel[field].as_u64().unwrap()).unwrap();
+        assert_eq!(number("confirmed"), of("auth.confirmed"), "{funnel}");
+        assert_eq!(number("cancelled"), of("auth.cancelled"), "{funnel}");
+        // What nobody decided has expired, or is about to.
+        number("requested") == number("confirmed") + number("cancelled") + number("expired")
+    };
+    eventually("every sign-in is over and counted", over).await;
+    let requested = usize::try_from(counted().await["requested"].as_u64().unwrap()).unwrap();
+    // One that was written when the service died, and never acknowledged, counts too: it is there.
+    assert!(requested >= made, "{requested} of {made}");
+    let (mut listed, mut cursor) = (BTreeSet::new(), String::new());
+    loop {
+        let path = format!("/api/v1/dev/sessions?limit=50&project_id={}{cursor}", app.id);
+        let page = developer.call("GET", &path, None).await;
+        for session in page["sessions"].as_array().unwrap() {
+            assert!(listed.insert(session["id"].as_str().unwrap().to_owned()), "listed twice: {session}");
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(listed.len(), requested);
 }
