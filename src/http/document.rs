@@ -250,7 +250,9 @@ fn describe(operation: &mut Json, notes: Option<&Notes>, told: &BTreeMap<String,
         let name = parameter.get("name").and_then(Json::as_text).unwrap_or_default();
         let rules = notes.parameters.get(name).map(Json::entries).unwrap_or_default();
         if let Some(schema) = parameter.get_mut("schema") {
-            rules.iter().for_each(|(rule, value)| schema.set(rule, value.clone()));
+            for (rule, value) in rules {
+                schema.set(rule, value.clone());
+            }
         }
     }
     if !notes.headers.is_empty() {

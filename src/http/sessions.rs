@@ -12,6 +12,7 @@ use super::developers::holder;
 use super::error::ApiError;
 use super::error::AppError;
 use super::standing::iso8601;
+use crate::domain::account::user_id;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Canceller;
 use crate::domain::auth_session::Happening;
@@ -268,8 +269,8 @@ impl SessionsApi {
         telegram_id: Path<String>,
     ) -> Result<JsonAnswer<ForgottenView>, AppError> {
         let owner = holder(&token, &developers).await?;
-        let person = user_id(&telegram_id.0);
-        let person = person.ok_or_else(|| ApiError::invalid_request("`telegram_id` is a number"))?;
+        let person =
+            user_id(&telegram_id.0).ok_or_else(|| ApiError::invalid_request("`telegram_id` is a number"))?;
         let sessions = ledger.forget(&owner, person).await?;
         tracing::info!(developer = %owner, sessions, "a person was forgotten");
         Ok(JsonAnswer(ForgottenView { ok: true, sessions: sessions as u64 }))
@@ -384,12 +385,6 @@ impl From<Analytics> for AnalyticsView {
             projects: projects.iter().map(named).collect(),
         }
     }
-}
-
-/// Telegram's user id as it is written everywhere here. Telegram promises 52 bits, so 16 digits hold it.
-fn user_id(text: &str) -> Option<i64> {
-    let plain = (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| plain && !text.starts_with('0'))
 }
 
 /// To one decimal; nothing of nothing is 0.

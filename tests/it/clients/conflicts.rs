@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{CANCEL, CONFIRM, as_developer, change, decide, world_with_app};
-use crate::support::{App, Attempt, World, jwt_part};
+use crate::support::{App, Attempt, jwt_part};
 
 const GENERATE: &str = "/api/v1/generate/public";
 const VERIFY: &str = "/api/v1/verify/public";

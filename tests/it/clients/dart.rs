@@ -21,20 +21,21 @@ impl Casts<'_> {
 
     /// `as String?`
     fn string(&self, field: &str) -> Result<Option<String>, String> {
-        match self.value(field) {
-            Value::Null => Ok(None),
-            Value::String(text) => Ok(Some(text.clone())),
-            other => Err(format!("type '{other}' is not a subtype of type 'String?' of {field}")),
+        let value = self.value(field);
+        let text = value.as_str().map(str::to_owned);
+        if text.is_some() || value.is_null() {
+            return Ok(text);
         }
+        Err(format!("type '{value}' is not a subtype of type 'String?' of {field}"))
     }
 
     /// `as int?`: 1.0 is a double, and a text is no number.
     fn int(&self, field: &str) -> Result<Option<i64>, String> {
-        match self.value(field) {
-            Value::Null => Ok(None),
-            Value::Number(number) if number.is_i64() => Ok(number.as_i64()),
-            other => Err(format!("type '{other}' is not a subtype of type 'int?' of {field}")),
+        let value = self.value(field);
+        if value.is_i64() || value.is_null() {
+            return Ok(value.as_i64());
         }
+        Err(format!("type '{value}' is not a subtype of type 'int?' of {field}"))
     }
 
     /// `!`
