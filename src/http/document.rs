@@ -16,6 +16,8 @@ use serde::Deserialize;
 use self::ordered::Json;
 
 const OPERATIONS: &str = include_str!("document/operations.json");
+/// What each code means.
+const CODES: &str = include_str!("document/codes.json");
 const SCHEMAS: [&str; 2] = ["components", "schemas"];
 
 /// The groups of operations, as a reader goes through them.
@@ -53,6 +55,14 @@ struct Notes {
     headers: Vec<Json>,
     /// Whether the project's secret key may be sent.
     key: bool,
+}
+
+/// What is said of parts that operations share.
+struct Told {
+    /// Of a schema, by its name.
+    schemas: BTreeMap<String, String>,
+    /// Of a code.
+    meanings: Json,
 }
 
 /// The document, and what follows from it for requests that fit no operation.
@@ -113,9 +123,10 @@ impl Document {
 
 fn complete(printed: &str) -> Result<(String, Json), serde_json::Error> {
     let notes: BTreeMap<String, Notes> = serde_json::from_str(OPERATIONS)?;
+    let meanings: Json = serde_json::from_str(CODES)?;
     let mut document: Json = serde_json::from_str(printed)?;
     let asked = schemas_of_requests(&document);
-    let told = descriptions(&document);
+    let told = Told { schemas: descriptions(&document), meanings };
     if let Some(schemas) = document.at_mut(&SCHEMAS).and_then(Json::entries_mut) {
         for (name, schema) in schemas {
             say_what_may_be_null(name, schema, asked.contains(name));
@@ -224,7 +235,7 @@ fn bound_unsigned(value: &mut Json) {
 }
 
 /// Examples, errors, headers and keys of an operation.
-fn describe(operation: &mut Json, notes: Option<&Notes>, told: &BTreeMap<String, String>) {
+fn describe(operation: &mut Json, notes: Option<&Notes>, told: &Told) {
     let has_body = operation.get("requestBody").is_some();
     if let Some(responses) = operation.get_mut("responses").and_then(Json::entries_mut) {
         responses.retain_mut(|(status, response)| {
@@ -233,7 +244,7 @@ fn describe(operation: &mut Json, notes: Option<&Notes>, told: &BTreeMap<String,
                 return true;
             }
             match codes_of(status, has_body, response, notes) {
-                Some(codes) => tell_codes(response, &codes),
+                Some(codes) => tell_codes(response, &codes, &told.meanings),
                 None => true,
             }
         });
@@ -265,10 +276,10 @@ fn describe(operation: &mut Json, notes: Option<&Notes>, told: &BTreeMap<String,
     }
 }
 
-fn tell_success(response: &mut Json, notes: Option<&Notes>, told: &BTreeMap<String, String>) {
+fn tell_success(response: &mut Json, notes: Option<&Notes>, told: &Told) {
     let media = response.get("content").and_then(|content| content.entries().first());
     let schema = media.and_then(|(_, media)| media.get("schema"));
-    let about = schema.and_then(referred).and_then(|name| told.get(name)).cloned();
+    let about = schema.and_then(referred).and_then(|name| told.schemas.get(name)).cloned();
     if let Some(description) = response.get_mut("description")
         && description.as_text() == Some("")
     {
@@ -308,13 +319,13 @@ fn codes_of(status: &str, has_body: bool, response: &Json, notes: Option<&Notes>
     Some(listed.chain(common.iter().map(|&code| code.to_owned())).collect())
 }
 
-/// Whether the status can come at all.
-fn tell_codes(response: &mut Json, codes: &[String]) -> bool {
+/// Tells the codes of a status and what they mean. Whether it can come at all.
+fn tell_codes(response: &mut Json, codes: &[String], meanings: &Json) -> bool {
+    let meaning = |code: &str| meanings.get(code).and_then(Json::as_text).unwrap_or_default().to_owned();
     let Some(first) = codes.first() else { return false };
-    let about = response.get("description").and_then(Json::as_text).unwrap_or_default().to_owned();
-    let listed: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
-    response.set("description", Json::text(format!("{about} {}", listed.join(", "))));
-    let example = Json::object([("error", Json::text(about)), ("code", Json::text(first.as_str()))]);
+    let lines: Vec<String> = codes.iter().map(|code| format!("`{code}`: {}", meaning(code))).collect();
+    response.set("description", Json::text(lines.join("\n\n")));
+    let example = Json::object([("error", Json::text(meaning(first))), ("code", Json::text(first.as_str()))]);
     for (_, media) in response.get_mut("content").and_then(Json::entries_mut).into_iter().flatten() {
         media.set("example", example.clone());
     }

@@ -83,8 +83,8 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
     let service = service();
     let printed = service.spec();
     let document = Document::new(&printed);
-    // The page has the document in it.
-    let docs = service.swagger_ui_html().replace(&printed, document.text());
+    // The page has the document in it, as a script: nothing in there may end that.
+    let docs = service.swagger_ui_html().replace(&printed, &document.text().replace("</", "<\\/"));
     let (served, known) = (document.clone(), document);
     let pages = if demo { Route::new().nest("/demo", demo::routes()) } else { Route::new() };
     pages
@@ -141,7 +141,8 @@ fn service() -> OpenApiService<Apis, ()> {
     );
     OpenApiService::new(apis, "telegram-connector", env!("CARGO_PKG_VERSION")).description(
         "Sign in with Telegram, run by its owner. Errors are JSON, `{\"error\",\"code\"}`: `error` is for people, \
-         `code` for programs.",
+         `code` for programs. A path that is not here is 404 `NOT_FOUND`; a method that a path does not have, 405 \
+         `METHOD_NOT_ALLOWED`.",
     )
 }
 

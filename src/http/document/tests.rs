@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ordered::Json;
-use super::{GROUPS, Notes, OPERATIONS, SCHEMAS};
+use super::{CODES, GROUPS, Notes, OPERATIONS, SCHEMAS};
 
 fn document() -> Json {
     serde_json::from_str(&crate::http::openapi_document()).unwrap()
@@ -145,6 +145,7 @@ fn every_body_has_an_example_that_is_one() {
 fn every_error_names_its_codes_and_none_is_told_that_cannot_come() {
     let document = document();
     let notes = notes();
+    let mut used = BTreeSet::new();
     for (name, operation) in operations(&document) {
         let id = operation.get("operationId").and_then(Json::as_text).unwrap();
         let responses = operation.get("responses").unwrap();
@@ -156,10 +157,18 @@ fn every_error_names_its_codes_and_none_is_told_that_cannot_come() {
                 .iter()
                 .any(|(_, media)| media.get("schema").and_then(super::referred) == Some("ErrorBody"));
             assert_eq!(is_ours, response.get("x-codes").is_some(), "{name} {status}");
+            let codes = response.get("x-codes").map(Json::items).unwrap_or_default();
+            used.extend(codes.iter().map(|code| code.as_text().unwrap().to_owned()));
             let needs_body = ["413", "415"].contains(&status.as_str());
             assert!(!needs_body || operation.get("requestBody").is_some(), "{name} {status} without a body");
         }
     }
+    let meanings: BTreeMap<String, String> = serde_json::from_str(CODES).unwrap();
+    assert_eq!(
+        meanings.into_keys().collect::<BTreeSet<_>>(),
+        used,
+        "src/http/document/codes.json has each code"
+    );
 }
 
 #[test]
