@@ -35,9 +35,13 @@ fn the_service_does_what_its_document_says() {
     let control = format!("http://{}", control.split_once("/docs").unwrap().0);
     let seen = folder.path().join("seen.json");
     let output = Command::new(equipment(".venv/bin/schemathesis"))
-        .args(["--no-color", "--config-file", "schemathesis.toml", "run"])
+        .args(["--no-color", "--config-file"])
+        .arg(equipment("schemathesis.toml"))
+        .arg("run")
         .arg(format!("{}/openapi.json", process.client.url()))
-        .current_dir(equipment("."))
+        // It keeps what it found in the folder it runs in, and another run would begin with that.
+        .current_dir(folder.path())
+        .env("PYTHONPATH", equipment("."))
         .env("SERVICE", process.client.url())
         .env("CONTROL", control)
         .env("SEEN", &seen)
