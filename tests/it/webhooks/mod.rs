@@ -3,6 +3,7 @@
 
 mod crash;
 mod repeating;
+mod restarting;
 mod telling;
 
 use std::time::Duration;
