@@ -13,6 +13,7 @@ use crate::store::Store;
 use crate::webhooks::client::Client;
 use crate::webhooks::courier::Courier;
 use crate::webhooks::dispatcher::Dispatcher;
+use crate::webhooks::dispatcher::EXCHANGES;
 
 /// The parts of webhooks; nothing is sent yet.
 pub(super) struct Webhooks {
@@ -32,8 +33,14 @@ pub(super) fn open(
 ) -> Webhooks {
     let allow = settings.webhook_allow.clone();
     let courier = Courier::new(Client::new(allow.clone()), allow, Arc::clone(clock));
-    let dispatcher =
-        Dispatcher::new(Arc::clone(store), courier.clone(), Arc::clone(clock), ids.clone(), tasks.clone());
+    let dispatcher = Dispatcher::new(
+        Arc::clone(store),
+        courier.clone(),
+        Arc::clone(clock),
+        ids.clone(),
+        tasks.clone(),
+        EXCHANGES,
+    );
     let deliveries = Deliveries::new(Arc::clone(store), courier, Arc::clone(clock), ids.clone(), mode);
     Webhooks { deliveries, dispatcher, retention: settings.retention }
 }

@@ -2,6 +2,7 @@
 //! A write is acknowledged after it is flushed; one thread flushes for all who wait (group commit).
 
 mod deliveries;
+mod delivery_keys;
 mod flusher;
 mod keeping;
 mod ledger;

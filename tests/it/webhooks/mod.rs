@@ -2,6 +2,7 @@
 //! `webhook_client`.
 
 mod crash;
+mod dispatching;
 mod repeating;
 mod restarting;
 mod telling;
