@@ -5,6 +5,7 @@ mod records;
 mod sled;
 mod wakeup;
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -226,7 +227,7 @@ pub trait LedgerStore: Send + Sync + 'static {
 pub struct Claims {
     /// They, those that were due first first.
     pub deliveries: Vec<Delivery>,
-    /// When there may be others; `None`: nothing else of the project is pending.
+    /// When there may be others; `None`: nothing else of the project is pending, but for what the worker has in hand.
     pub next: Option<Timestamp>,
 }
 
@@ -237,11 +238,12 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// The projects that have pending deliveries, due or not.
     async fn projects_with_deliveries(&self) -> Result<Vec<ProjectId>, StoreError>;
 
-    /// Takes deliveries of a project that are due at `now`, at most `max`. Until `lease_until`, or until they are settled
-    /// or replayed, nobody else gets them.
+    /// Takes deliveries of a project that are due at `now`, at most `max`, none that the worker has `in_hand`. Until
+    /// `lease_until`, or until they are settled or replayed, nobody else gets them.
     async fn claim_deliveries(
         &self,
         project: &ProjectId,
+        in_hand: &HashSet<DeliveryId>,
         now: Timestamp,
         lease_until: Timestamp,
         max: usize,
@@ -254,7 +256,7 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// The delivery.
     async fn delivery(&self, id: &DeliveryId) -> Result<Option<Delivery>, StoreError>;
 
-    /// A project's deliveries, the newest first: those before one that was created then.
+    /// A project's deliveries, the newest first: those before one that was created then. Damaged ones are left out.
     async fn deliveries(
         &self,
         project: &ProjectId,
@@ -265,10 +267,10 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// Makes a delivery pending again, whatever became of it ([`Delivery::replay`]); `None`: there is no such delivery.
     async fn replay_delivery(&self, id: &DeliveryId, now: Timestamp) -> Result<Option<Delivery>, StoreError>;
 
-    /// Removes all deliveries of a project.
+    /// Removes all deliveries of a project, damaged ones too.
     async fn drop_deliveries(&self, project: &ProjectId) -> Result<(), StoreError>;
 
-    /// Removes deliveries that were created before an instant and are not pending; how many.
+    /// Removes deliveries that were created before an instant, pending or not: none may outlive its session. How many.
     async fn prune_deliveries(&self, before: Timestamp) -> Result<usize, StoreError>;
 
     /// Becomes ready when there may be something new to send. Subscribe first, then look.

@@ -3,6 +3,7 @@
 
 mod creations;
 mod deliveries;
+mod delivery_keys;
 mod flusher;
 mod keeping;
 mod ledger;
