@@ -90,6 +90,9 @@ pub enum DeveloperError {
     /// A setting that cannot be.
     #[error(transparent)]
     BadWish(#[from] BadWish),
+    /// The developer has as many projects as one may create.
+    #[error("you have 100 projects: delete one first")]
+    TooManyProjects,
     /// A new project without a name.
     #[error("missing field `name`")]
     NameMissing,
@@ -97,8 +100,8 @@ pub enum DeveloperError {
     #[error("Telegram does not accept this bot_token: ask @BotFather for the bot's present one")]
     BotTokenInvalid,
     /// Telegram cannot be asked about a bot's token.
-    #[error("Telegram cannot be reached to check the bot_token: {0}")]
-    TelegramUnreachable(String),
+    #[error("Telegram cannot be asked about the bot_token now: try again later")]
+    TelegramUnreachable,
     /// Telegram asks to wait.
     #[error("Telegram asks to wait {} s", .0.as_secs())]
     FloodWait(Duration),
