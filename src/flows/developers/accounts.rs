@@ -78,7 +78,7 @@ impl Developers {
             return self.ensure_developer(email, password).await;
         };
         let (id, kept, tried) = (known.id.clone(), known.password.clone(), password.clone());
-        if !self.0.hashing.run(move || kept.is(&tried)).await? {
+        if !self.0.hashing.run(move |memory| kept.is(&tried, memory)).await? {
             let password = self.kept(password).await?;
             self.0.store.reset_developer(&Developer { password, ..known }).await?;
             tracing::warn!(
@@ -170,12 +170,12 @@ impl Developers {
             Err(_) => None,
         };
         let ids = self.0.ids.clone();
-        let checked = self.0.hashing.run(move || {
+        let checked = self.0.hashing.run(move |memory| {
             if let Some(developer) = developer {
-                return developer.password.is(&password).then_some(developer.id);
+                return developer.password.is(&password, memory).then_some(developer.id);
             }
             // As long as it takes with a developer, so that time does not tell who is one.
-            drop(KeptPassword::new(&Secret::new("no such developer".to_owned()), &ids));
+            drop(KeptPassword::new(&Secret::new("no such developer".to_owned()), &ids, memory));
             None
         });
         checked.await
@@ -193,7 +193,7 @@ impl Developers {
 
     async fn kept(&self, password: Secret<String>) -> Result<KeptPassword, DeveloperError> {
         let ids = self.0.ids.clone();
-        Ok(self.0.hashing.run(move || KeptPassword::new(&password, &ids)).await??)
+        Ok(self.0.hashing.run(move |memory| KeptPassword::new(&password, &ids, memory)).await??)
     }
 
     async fn grant(&self, developer: DeveloperId, lifetime: Duration) -> Result<Granted, DeveloperError> {

@@ -1,8 +1,8 @@
 //! Where passwords are hashed: on two threads of our own, with a short queue. What is hashed, and for whom, is not known
 //! here.
 //!
-//! A hash takes 19 MiB and tens of milliseconds, and the allocator keeps those 19 MiB for each thread that ever had them:
-//! on the runtime's blocking threads, of which there may be hundreds, they would add up.
+//! A hash takes 19 MiB and tens of milliseconds. Asked for at each hash on the runtime's blocking threads, that memory adds
+//! up to hundreds of MB that the allocator does not give back; so each of our threads has its own and keeps it.
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 
 use super::DeveloperError;
+use crate::domain::developer::Workspace;
 use crate::store::StoreError;
 
 /// How many passwords are hashed at a time.
@@ -22,7 +23,7 @@ const THREADS: usize = 2;
 /// How many are hashed or wait for that.
 const WAITING: usize = 64;
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Workspace) + Send>;
 
 /// The threads: started when they are first needed, ended when this is dropped.
 #[derive(Debug)]
@@ -44,14 +45,14 @@ impl Hashing {
     /// Too many wait, or there is no thread to do it.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&mut Workspace) -> T + Send + 'static,
     ) -> Result<T, DeveloperError> {
         let place = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| DeveloperError::Busy)?;
         let (tell, told) = oneshot::channel();
-        let job: Job = Box::new(move || {
+        let job: Job = Box::new(move |memory| {
             // Nobody waits any more for what a caller who has hung up asked.
             if !tell.is_closed() {
-                let done = work();
+                let done = work(memory);
                 drop(place);
                 drop(tell.send(done));
             }
@@ -79,10 +80,11 @@ impl Hashing {
 
 /// Does one job after the other until nobody can bring one.
 fn work_off(jobs: &Mutex<mpsc::Receiver<Job>>) {
+    let mut memory = Workspace::default();
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
-        if catch_unwind(AssertUnwindSafe(job)).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| job(&mut memory))).is_err() {
             tracing::error!("hashing a password panicked");
         }
     }
@@ -99,18 +101,18 @@ mod tests {
 
     use super::*;
 
-    fn thread() -> ThreadId {
+    fn thread(_: &mut Workspace) -> ThreadId {
         std::thread::current().id()
     }
 
     #[tokio::test]
     async fn many_hashes_take_two_threads_and_a_panic_takes_none() {
         let hashing = Hashing::default();
-        let panicking = hashing.run(|| panic!("planted")).await;
+        let panicking = hashing.run(|_| panic!("planted")).await;
         assert!(matches!(panicking, Err::<(), _>(DeveloperError::Store(StoreError::Unavailable(_)))));
         let all = futures_util::future::join_all((0..WAITING / 2).map(|_| hashing.run(thread))).await;
         let threads: HashSet<ThreadId> = all.into_iter().map(Result::unwrap).collect();
-        assert!((1..=THREADS).contains(&threads.len()) && !threads.contains(&thread()));
+        assert!((1..=THREADS).contains(&threads.len()) && !threads.contains(&std::thread::current().id()));
     }
 
     #[tokio::test]
@@ -121,7 +123,7 @@ mod tests {
         let released = Arc::new(Mutex::new(released));
         let blocked = (0..THREADS).map(|_| {
             let (begun, released) = (begun.clone(), Arc::clone(&released));
-            hashing.run(move || {
+            hashing.run(move |_| {
                 begun.send(()).unwrap();
                 released.lock().unwrap().recv().unwrap();
             })
@@ -136,13 +138,16 @@ mod tests {
         {
             let given_up = (THREADS..WAITING).map(|_| {
                 let done = done.clone();
-                hashing.run(move || done.send(()).unwrap())
+                hashing.run(move |_| done.send(()).unwrap())
             });
             let mut given_up = std::pin::pin!(futures_util::future::join_all(given_up));
             assert!(futures_util::poll!(&mut given_up).is_pending());
-            assert!(matches!(hashing.run(|| ()).await, Err(DeveloperError::Busy)));
+            assert!(matches!(hashing.run(|_| ()).await, Err(DeveloperError::Busy)));
         }
-        assert!(matches!(hashing.run(|| ()).await, Err(DeveloperError::Busy)), "they are in the queue still");
+        assert!(
+            matches!(hashing.run(|_| ()).await, Err(DeveloperError::Busy)),
+            "they are in the queue still"
+        );
         for _ in 0..THREADS {
             release.send(()).unwrap();
         }

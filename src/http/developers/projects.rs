@@ -89,7 +89,7 @@ impl ProjectsApi {
     /// Delete a project
     ///
     /// Its open sessions and its webhooks end with it, and no other project gets its id. One that `CONNECTOR_PROJECTS` names is
-    /// made anew, with that id, when the service is started again; so is the demo's.
+    /// made anew, with that id, at a later start; so is the demo's.
     #[oai(path = "/projects/:id", method = "delete", operation_id = "deleteProject")]
     async fn delete(
         &self,
