@@ -307,7 +307,8 @@ impl ServeFlags {
                 .push("CONNECTOR_DATABASE_URL is set, but Postgres is not built yet: unset it".to_owned());
         }
         let embedded = telegram == Some(TelegramChoice::EmbeddedSandbox);
-        let apps = self.apps.resolve(embedded, self.public_url.as_ref(), environment, &mut problems);
+        let alone = self.listen.ip().is_loopback();
+        let apps = self.apps.resolve(embedded, alone, self.public_url.as_ref(), environment, &mut problems);
         let data_dir = self.data_dir.clone().unwrap_or_else(|| default_data_dir(embedded));
         let store = self.session_store.as_deref();
         let place = session::store_place(store, embedded.then_some(&data_dir), &mut problems);
@@ -465,6 +466,17 @@ mod tests {
         assert!(!guarded.loopback);
         assert!(!serve(&["--sandbox", "--listen", "0.0.0.0:5000"], &[]).unwrap().loopback);
         assert!(serve(&["--sandbox", "--public-url", "http://localhost:5000"], &[]).unwrap().loopback);
+    }
+
+    #[test]
+    fn webhooks_reach_this_machine_where_the_sandbox_is_alone_on_it() {
+        let allowed =
+            |flags: &[&str]| serve(&[&["--sandbox"], flags].concat(), &[]).unwrap().apps.webhook_allow;
+        assert_eq!(allowed(&[]).len(), 2);
+        assert_eq!(allowed(&["--listen", "[::1]:0"]).len(), 2);
+        assert!(allowed(&["--listen", "0.0.0.0:5000"]).is_empty());
+        assert_eq!(allowed(&["--listen", "0.0.0.0:5000", "--webhook-allow", "127.0.0.1"]).len(), 1);
+        assert!(serve(&["--sandbox=http://127.0.0.1:1"], &[]).unwrap().apps.webhook_allow.is_empty());
     }
 
     #[test]

@@ -98,7 +98,7 @@ async fn make_demo(developers: &Developers) -> Result<Option<DeveloperId>, Start
     let (Ok(email), Some(project)) = (Email::parse(DEMO_EMAIL), ProjectId::parse(DEMO_PROJECT)) else {
         return Ok(None);
     };
-    let owner = developers.bootstrap(email, Secret::new(DEMO_PASSWORD.to_owned())).await?;
+    let owner = developers.ensure_developer(email, Secret::new(DEMO_PASSWORD.to_owned())).await?;
     let settings = ProjectSettings::named("Demo app".to_owned());
     developers.ensure_project(owner.clone(), project, settings).await?;
     Ok(Some(owner))

@@ -31,7 +31,7 @@ pub struct AppFlags {
     #[arg(long, env = "CONNECTOR_REGISTRATION")]
     pub registration: Option<Registration>,
     /// Networks (CIDR, comma-separated) that webhooks may reach although they are not public; http too [default: none;
-    /// embedded sandbox: loopback].
+    /// embedded sandbox that listens on loopback: loopback].
     #[arg(long, env = "CONNECTOR_WEBHOOK_ALLOW", value_delimiter = ',')]
     pub webhook_allow: Vec<String>,
     /// Days after which ended sessions and webhook deliveries are removed. Totals stay.
@@ -70,10 +70,12 @@ pub struct Apps {
 }
 
 impl AppFlags {
-    /// Flags and environment as settings; `embedded`: for a service with a sandbox of its own.
+    /// Flags and environment as settings; `embedded`: for a service with a sandbox of its own, `alone`: which listens on
+    /// loopback, so that nobody else is a developer there.
     pub(super) fn resolve(
         &self,
         embedded: bool,
+        alone: bool,
         public_url: Option<&Url>,
         environment: &Environment,
         problems: &mut Vec<String>,
@@ -109,7 +111,7 @@ impl AppFlags {
             let owner = "CONNECTOR_PROJECTS needs an owner for its projects: set CONNECTOR_BOOTSTRAP_EMAIL and _PASSWORD";
             problems.push(owner.to_owned());
         }
-        let webhook_allow = if embedded && self.webhook_allow.is_empty() {
+        let webhook_allow = if embedded && alone && self.webhook_allow.is_empty() {
             vec!["127.0.0.0/8".to_owned(), "::1".to_owned()]
         } else {
             self.webhook_allow.clone()

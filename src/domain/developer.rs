@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::phc::Salt;
-use argon2::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::Ids;
@@ -91,21 +90,65 @@ impl KeptPassword {
     ///
     /// # Errors
     /// [`BadPassword`].
-    pub fn new(password: &Secret<String>, ids: &Ids) -> Result<Self, BadPassword> {
-        let password = password.reveal();
-        if !PASSWORD_LENGTHS.contains(&password.chars().count()) {
-            return Err(BadPassword);
-        }
-        let salt: [u8; 16] = ids.bytes();
-        let salt = Salt::new(&salt).map_err(|_| BadPassword)?;
-        let hash = Argon2::default().hash_password_with_salt(password.as_bytes(), &salt);
-        hash.map(|hash| Self(hash.to_string())).map_err(|_| BadPassword)
+    pub fn new(password: &Secret<String>, ids: &Ids, memory: &mut Workspace) -> Result<Self, BadPassword> {
+        let fits = PASSWORD_LENGTHS.contains(&password.reveal().chars().count());
+        let hash = fits.then(|| memory.kept(password.reveal().as_bytes(), ids.bytes::<16>())).flatten();
+        hash.map(|hash| Self(hash.to_string())).ok_or(BadPassword)
     }
 
     /// Whether this is the password. As expensive as hashing it.
-    pub fn is(&self, password: &Secret<String>) -> bool {
+    pub fn is(&self, password: &Secret<String>, memory: &mut Workspace) -> bool {
         PasswordHash::new(&self.0)
-            .is_ok_and(|hash| Argon2::default().verify_password(password.reveal().as_bytes(), &hash).is_ok())
+            .ok()
+            .and_then(|hash| memory.verified(password.reveal().as_bytes(), &hash))
+            .unwrap_or(false)
+    }
+}
+
+/// The 19 MiB that a hash takes, kept from one to the next: asked for anew each time, an allocator may keep several times
+/// as much.
+#[derive(Default)]
+pub struct Workspace(Vec<Block>);
+
+impl Workspace {
+    fn kept(&mut self, password: &[u8], salt: [u8; 16]) -> Option<PasswordHash> {
+        let (algorithm, version, params) = (Algorithm::default(), Version::default(), Params::default());
+        let salt = Salt::new(&salt).ok()?;
+        let argon2 = Argon2::new(algorithm, version, params);
+        let hash = self.hash(&argon2, password, &salt, Params::DEFAULT_OUTPUT_LEN)?;
+        Some(PasswordHash {
+            algorithm: algorithm.ident(),
+            version: Some(version.into()),
+            params: ParamsString::try_from(argon2.params()).ok()?,
+            salt: Some(salt),
+            hash: Some(hash),
+        })
+    }
+
+    fn verified(&mut self, password: &[u8], kept: &PasswordHash) -> Option<bool> {
+        let (salt, expected) = (kept.salt.as_ref()?, kept.hash.as_ref()?);
+        let algorithm = Algorithm::try_from(kept.algorithm.as_str()).ok()?;
+        let version = Version::try_from(kept.version?).ok()?;
+        let argon2 = Argon2::new(algorithm, version, Params::try_from(kept).ok()?);
+        let hash = self.hash(&argon2, password, salt, expected.len())?;
+        Some(hash.as_bytes().ct_eq(expected.as_bytes()).into())
+    }
+
+    fn hash(&mut self, argon2: &Argon2<'_>, password: &[u8], salt: &Salt, length: usize) -> Option<Output> {
+        let blocks = argon2.params().block_count();
+        if self.0.len() < blocks {
+            self.0.resize(blocks, Block::default());
+        }
+        let mut out = [0; Output::MAX_LENGTH];
+        let (out, memory) = (out.get_mut(..length)?, self.0.get_mut(..blocks)?);
+        argon2.hash_password_into_with_memory(password, salt, out, memory).ok()?;
+        Output::new(out).ok()
+    }
+}
+
+impl fmt::Debug for Workspace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Workspace(…)")
     }
 }
 
@@ -175,13 +218,33 @@ mod tests {
 
     #[test]
     fn a_password_is_kept_as_a_salted_hash() {
-        let ids = Ids::from_seed([1; 32]);
+        let (ids, mut memory) = (Ids::from_seed([1; 32]), Workspace::default());
         let password = Secret::new("correct horse battery".to_owned());
-        let kept = KeptPassword::new(&password, &ids).unwrap();
-        assert!(kept.0.starts_with("$argon2id$") && !kept.0.contains("horse"));
-        assert!(kept.is(&password) && !kept.is(&Secret::new("correct horse batterz".to_owned())));
-        assert_ne!(kept, KeptPassword::new(&password, &ids).unwrap());
-        assert_eq!(KeptPassword::new(&Secret::new("x".repeat(11)), &ids), Err(BadPassword));
+        let kept = KeptPassword::new(&password, &ids, &mut memory).unwrap();
+        assert!(kept.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$") && !kept.0.contains("horse"));
+        // Whatever was hashed with this memory before.
+        assert!(!kept.is(&Secret::new("correct horse batterz".to_owned()), &mut memory));
+        assert!(kept.is(&password, &mut memory) && kept.is(&password, &mut Workspace::default()));
+        assert_ne!(kept, KeptPassword::new(&password, &ids, &mut memory).unwrap());
+        for wrong in ["x".repeat(11), "x".repeat(257)] {
+            assert_eq!(KeptPassword::new(&Secret::new(wrong), &ids, &mut memory), Err(BadPassword));
+        }
+        assert!(!KeptPassword("$argon2id$nonsense".to_owned()).is(&password, &mut memory));
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_library() {
+        use argon2::{PasswordHasher as _, PasswordVerifier as _};
+        let (ids, mut memory) = (Ids::from_seed([1; 32]), Workspace::default());
+        let password = Secret::new("correct horse battery".to_owned());
+        let ours = KeptPassword::new(&password, &ids, &mut memory).unwrap();
+        assert!(Argon2::default().verify_password(password.reveal().as_bytes(), ours.0.as_str()).is_ok());
+        let theirs =
+            Argon2::new(Algorithm::Argon2i, Version::V0x10, Params::new(64, 3, 2, Some(24)).unwrap());
+        let theirs = theirs.hash_password_with_salt(password.reveal().as_bytes(), b"salt-of-theirs").unwrap();
+        let theirs = KeptPassword(theirs.to_string());
+        assert!(theirs.is(&password, &mut memory));
+        assert!(!theirs.is(&Secret::new("correct horse batterz".to_owned()), &mut memory));
     }
 
     #[test]

@@ -58,9 +58,9 @@ pub struct SigningSecret {
     ours: bool,
 }
 
-/// Too short, too long, or not printable ASCII.
+/// Too short, too long, or not printable ASCII, or white at an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a secret key has 32 to 256 printable ASCII characters")]
+#[error("a secret key has 32 to 256 printable ASCII characters, and no space at either end")]
 pub struct WeakSecret;
 
 impl SigningSecret {
@@ -84,7 +84,9 @@ impl SigningSecret {
 
     /// Whether a text may be a secret.
     pub fn is_strong(key: &str) -> bool {
-        (32..=256).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+        // A space at an end would not survive a header or a file.
+        let printable = key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+        (32..=256).contains(&key.len()) && printable && key.trim() == key
     }
 
     /// The secret itself: the whole string is the HMAC key (protocol, section 4.1).
@@ -308,7 +310,17 @@ mod tests {
         assert!(!format!("{secret:?}").contains(secret.reveal()));
         assert_eq!(secret.preview(), secret.reveal()[..12]);
         assert!(SigningSecret::brought("whsec_".repeat(6), &ids).is_ok());
-        for weak in ["x".repeat(31), "x".repeat(257), format!("{} ", "x".repeat(32)), "ж".repeat(32)] {
+        assert!(SigningSecret::brought("correct horse battery staple ~ again".into(), &ids).is_ok());
+        let long = "x".repeat(32);
+        for weak in [
+            "x".repeat(31),
+            "x".repeat(257),
+            format!("{long} "),
+            format!(" {long}"),
+            format!("{long}\tx"),
+            format!("{long}\u{7f}"),
+            "ж".repeat(32),
+        ] {
             assert_eq!(SigningSecret::brought(weak, &ids).err(), Some(WeakSecret));
         }
         let brought = |key: &str| {

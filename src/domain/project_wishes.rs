@@ -16,9 +16,10 @@ use crate::domain::project::SigningSecret;
 use crate::domain::webhook_target::BadTarget;
 use crate::domain::webhook_target::WebhookTarget;
 
-/// The longest name of a project, characters, and the most origins it may allow.
+/// The longest name of a project, characters, the most origins it may allow, and the longest of those, bytes.
 const LONGEST_NAME: usize = 64;
 const MOST_ORIGINS: usize = 50;
+const LONGEST_ORIGIN: usize = 255;
 /// The longest time that a replaced secret may still verify, seconds (contract, section 3: rotation).
 const LONGEST_GRACE: u64 = 604_800;
 
@@ -51,7 +52,7 @@ pub struct Wishes {
     pub bot_token: Option<Secret<String>>,
     /// A secret that apps hold already.
     pub secret_key: Option<Secret<String>>,
-    /// How long the secret before it may still verify, seconds.
+    /// How long the secret before it may still verify, seconds; 0 without a secret ends that now.
     pub grace_seconds: Option<u64>,
 }
 
@@ -65,7 +66,9 @@ pub enum BadWish {
     #[error("`is_active` and `active` are the same setting: send one of them, or both alike")]
     Active,
     /// Too many, or not origins.
-    #[error("`allowed_origins` holds origins such as https://shop.example")]
+    #[error(
+        "`allowed_origins` holds at most 50 origins such as https://shop.example, each of at most 255 bytes"
+    )]
     Origins,
     /// None of the three.
     #[error("`client_timestamps` is auto, iso8601 or unix_ms")]
@@ -79,14 +82,14 @@ pub enum BadWish {
     /// Not the form of a token.
     #[error("`bot_token` looks like 123456789:AbCdEf…, as @BotFather gives it")]
     BotToken,
-    /// Too short, too long, or not printable ASCII.
-    #[error("`secret_key` has 32 to 256 printable ASCII characters")]
+    /// Too short, too long, or not printable ASCII, or white at an end.
+    #[error("`secret_key` has 32 to 256 printable ASCII characters, and no space at either end")]
     SecretKey,
     /// Out of range.
     #[error("`grace_seconds` is 0 to 604800")]
     Grace,
     /// There is nothing to be graceful about.
-    #[error("`grace_seconds` goes with a new secret")]
+    #[error("`grace_seconds` goes with a new secret; alone it may be 0, which ends a grace")]
     GraceAlone,
 }
 
@@ -158,7 +161,8 @@ impl Wishes {
         let weak = self.secret_key.as_ref().is_some_and(|key| !SigningSecret::is_strong(key.reveal()));
         refuse_if(weak, BadWish::SecretKey);
         refuse_if(self.grace_seconds.is_some_and(|grace| grace > LONGEST_GRACE), BadWish::Grace);
-        refuse_if(self.grace_seconds.is_some() && self.secret_key.is_none(), BadWish::GraceAlone);
+        let grace_alone = self.grace_seconds.is_some_and(|grace| grace > 0) && self.secret_key.is_none();
+        refuse_if(grace_alone, BadWish::GraceAlone);
         if bad.is_empty() { Ok(Change { wishes: self, client_timestamps }) } else { Err(bad) }
     }
 }
@@ -223,6 +227,9 @@ impl Change {
         if wishes.webhook_url.is_some() {
             project.webhook_disabled = None;
         }
+        if wishes.grace_seconds == Some(0) && wishes.secret_key.is_none() {
+            project.retiring = None;
+        }
     }
 }
 
@@ -245,7 +252,8 @@ const fn is_deceptive(character: char) -> bool {
 
 /// Scheme, host, perhaps a port, and nothing else (RFC 6454).
 fn is_origin(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| {
+    let parsed = (text.len() <= LONGEST_ORIGIN).then(|| Url::parse(text).ok()).flatten();
+    parsed.is_some_and(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.origin().ascii_serialization().eq_ignore_ascii_case(text)
     })

@@ -102,22 +102,22 @@ pub enum BadTarget {
     NotPublic(IpAddr),
     /// The name leads to an address that is not public.
     #[error(
-        "{name} leads to {address}, which is not a public address, and CONNECTOR_WEBHOOK_ALLOW does not permit it"
+        "{name} does not lead to a public address, and CONNECTOR_WEBHOOK_ALLOW does not permit where it leads"
     )]
     LeadsTo {
         /// The host of the URL.
         name: String,
-        /// What it resolved to.
+        /// What it resolved to. Not told: the operator's name servers may know more than the developer.
         address: IpAddr,
     },
     /// The name of an `http` URL leads out of the allow list.
     #[error(
-        "{name} leads to {address}, and http is only for the networks in CONNECTOR_WEBHOOK_ALLOW: use https"
+        "{name} does not lead to the networks in CONNECTOR_WEBHOOK_ALLOW, and http is only for these: use https"
     )]
     PlainHttpLeadsTo {
         /// The host of the URL.
         name: String,
-        /// What it resolved to.
+        /// What it resolved to. Not told, as above.
         address: IpAddr,
     },
 }
@@ -346,11 +346,11 @@ mod tests {
             assert!(told.contains("CONNECTOR_WEBHOOK_ALLOW"), "{text}: {told}");
         }
         let url = Url::parse("https://hook.example/").unwrap();
+        // Not the address: only the operator's name servers may know it.
         let told = check_address(&url, "10.0.0.1".parse().unwrap(), &[]).unwrap_err().to_string();
         assert_eq!(
             told,
-            "hook.example leads to 10.0.0.1, which is not a public address, and CONNECTOR_WEBHOOK_ALLOW does not \
-             permit it"
+            "hook.example does not lead to a public address, and CONNECTOR_WEBHOOK_ALLOW does not permit where it leads"
         );
     }
 

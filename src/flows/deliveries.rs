@@ -1,9 +1,8 @@
 //! What developers do with the webhooks of their projects: read the log, send something again, try the receiver out.
 //! Sending what is due is not here (`webhooks::dispatcher`).
 
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;
@@ -23,8 +22,10 @@ use crate::store::StoreError;
 use crate::webhooks::courier::Courier;
 use crate::webhooks::courier::Parcel;
 
-/// How many test deliveries go on at once: each can take ten seconds, and asks nothing of who wants it.
-static TESTS: Semaphore = Semaphore::const_new(16);
+/// How many test deliveries go on at once, for all developers and for one of them: each can take ten seconds, and asks
+/// nothing of who wants it.
+const TRIALS: usize = 16;
+const TRIALS_OF_ONE: usize = 2;
 
 /// What developers do with webhooks. Cloning shares it.
 #[derive(Clone)]
@@ -34,6 +35,38 @@ pub struct Deliveries {
     clock: Arc<dyn Clock>,
     ids: Ids,
     mode: Mode,
+    trials: Trials,
+}
+
+/// The test deliveries on their way, by who wants them. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+struct Trials(Arc<Mutex<HashMap<DeveloperId, usize>>>);
+
+/// A test delivery on its way, until it is dropped.
+struct Place(Trials, DeveloperId);
+
+impl Trials {
+    fn place(&self, developer: &DeveloperId) -> Option<Place> {
+        let mut going_on = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = going_on.values().sum();
+        let theirs = going_on.get(developer).copied().unwrap_or_default();
+        if all >= TRIALS || theirs >= TRIALS_OF_ONE {
+            return None;
+        }
+        going_on.insert(developer.clone(), theirs + 1);
+        Some(Place(self.clone(), developer.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self(Trials(going_on), developer) = self;
+        let mut going_on = going_on.lock().unwrap_or_else(PoisonError::into_inner);
+        match going_on.get_mut(developer) {
+            Some(theirs) if *theirs > 1 => *theirs -= 1,
+            Some(_) | None => drop(going_on.remove(developer)),
+        }
+    }
 }
 
 impl std::fmt::Debug for Deliveries {
@@ -91,7 +124,7 @@ pub(crate) struct Trial {
 impl Deliveries {
     /// Joins the parts.
     pub fn new(store: Arc<dyn Store>, courier: Courier, clock: Arc<dyn Clock>, ids: Ids, mode: Mode) -> Self {
-        Self { store, courier, clock, ids, mode }
+        Self { store, courier, clock, ids, mode, trials: Trials::default() }
     }
 
     /// A part of a project's log.
@@ -103,6 +136,7 @@ impl Deliveries {
         limit: usize,
     ) -> Result<Page, DeliveryError> {
         let project = self.project(owner, project).await?;
+        let cursor = cursor.filter(|text| !text.is_empty());
         let before = cursor.map(|text| parse_cursor(text).ok_or(DeliveryError::CursorInvalid)).transpose()?;
         // One more than asked for tells whether there are more.
         let mut deliveries = self.store.deliveries(&project.id, before.as_ref(), limit + 1).await?;
@@ -135,7 +169,7 @@ impl Deliveries {
         let project = self.project(owner, project).await?;
         let url = project.settings.webhook_url.clone().filter(|url| !url.is_empty());
         let url = url.ok_or(DeliveryError::NoWebhook)?;
-        let _place = TESTS.try_acquire().map_err(|_| DeliveryError::Busy)?;
+        let _place = self.trials.place(owner).ok_or(DeliveryError::Busy)?;
         let id = DeliveryId::new(&self.ids);
         let body = test_body(&project.id, self.mode, self.clock.now()).unwrap_or_default();
         let parcel = Parcel { project: &project, url: &url, id: &id, event: TEST_EVENT, body: &body };
@@ -158,4 +192,27 @@ fn cursor_after(delivery: &Delivery) -> String {
 fn parse_cursor(text: &str) -> Option<(Timestamp, DeliveryId)> {
     let (at, id) = text.split_once('.')?;
     Some((Timestamp::from_millis(at.parse().ok()?), DeliveryId::parse(id)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_developer_tries_two_at_a_time_and_leaves_room_for_others() {
+        let (trials, ids) = (Trials::default(), Ids::from_seed([1; 32]));
+        let developers: Vec<DeveloperId> = (0..9).map(|_| DeveloperId::new(&ids)).collect();
+        let mut places = vec![trials.place(&developers[0]).unwrap(), trials.place(&developers[0]).unwrap()];
+        assert!(trials.place(&developers[0]).is_none());
+        places.pop();
+        places.push(trials.place(&developers[0]).unwrap());
+        for developer in &developers[1..8] {
+            places.extend([trials.place(developer).unwrap(), trials.place(developer).unwrap()]);
+        }
+        assert!(trials.place(&developers[8]).is_none(), "sixteen of all");
+        places.remove(0);
+        assert!(trials.place(&developers[8]).is_some());
+        drop(places);
+        assert!(trials.0.lock().unwrap().is_empty(), "who wants none is forgotten");
+    }
 }

@@ -26,17 +26,17 @@ pub(super) struct JsonBody<T> {
 impl<T: DeserializeOwned> JsonBody<T> {
     /// The body as its type.
     pub(super) fn parse(self) -> Result<T, ApiError> {
-        // Serde would also take an array of the fields in their order.
+        // Serde would take a list for an object, its fields in order.
         if !self.value.is_object() {
-            return Err(ApiError::invalid_request("expected an object"));
+            return Err(ApiError::invalid_request("the body is not an object"));
         }
         serde_path_to_error::deserialize(self.value).map_err(|error| {
             let path = error.path().to_string();
             let text = error.into_inner().to_string();
             // Serde's "invalid type: string "…", expected a boolean" repeats what was sent.
             let safe = match text.rsplit_once("expected ") {
-                Some((_, expected)) if path != "." => format!("`{path}`: expected {expected}"),
-                Some((_, expected)) => format!("expected {expected}"),
+                Some((_, expected)) if path != "." => format!("`{path}`: expected {}", in_words(expected)),
+                Some((_, expected)) => format!("expected {}", in_words(expected)),
                 None if text.starts_with("missing field") || text.starts_with("unknown field") => text,
                 None => format!("`{path}` is not valid"),
             };
@@ -54,6 +54,18 @@ pub(super) fn object_or_null<'de, D: Deserializer<'de>, T: DeserializeOwned>(
         return Err(D::Error::custom("expected an object"));
     }
     value.map(|value| serde_json::from_value(value).map_err(D::Error::custom)).transpose()
+}
+
+/// What serde expected, for people who do not write Rust.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "a list",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, not negative",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    }
 }
 
 impl<T: Type> Payload for JsonBody<T> {
@@ -169,5 +181,52 @@ impl<'a, T: Type> poem_openapi::ApiExtractor<'a> for MaybeJsonBody<T> {
             bytes => json(bytes)?,
         };
         Ok(Self(JsonBody { value, holds: PhantomData }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only read by serde")]
+    struct Outer {
+        inner: Option<Inner>,
+        list: Option<Vec<String>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only read by serde")]
+    struct Inner {
+        number: u32,
+    }
+
+    fn refusal(value: Value) -> String {
+        let refused = JsonBody::<Outer> { value, holds: PhantomData }.parse().unwrap_err();
+        let ApiError::BadRequest(body) = refused else { panic!("{refused:?}") };
+        body.0.error
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_the_value_and_without_the_names_of_types() {
+        for body in [json!(null), json!([{ "number": 1 }]), json!("planted"), json!(7)] {
+            assert_eq!(refusal(body), "the body is not an object");
+        }
+        for (body, told) in [
+            (json!({ "inner": "planted" }), "`inner`: expected an object"),
+            (
+                json!({ "inner": { "number": "planted" } }),
+                "`inner.number`: expected a whole number, not negative",
+            ),
+            (json!({ "inner": { "number": -1 } }), "`inner.number`: expected a whole number, not negative"),
+            (json!({ "list": "planted" }), "`list`: expected a list"),
+            (json!({ "list": [true] }), "`list[0]`: expected a string"),
+        ] {
+            assert_eq!(refusal(body), told);
+        }
+        assert_eq!(refusal(json!({ "inner": {} })), "missing field `number`");
     }
 }

@@ -325,6 +325,9 @@ pub trait ProjectStore: Send + Sync + 'static {
     /// The developer with this address.
     async fn developer_by_email(&self, email: &Email) -> Result<Option<Developer>, StoreError>;
 
+    /// Writes a developer who is there already, and makes all their tokens worthless.
+    async fn reset_developer(&self, developer: &Developer) -> Result<(), StoreError>;
+
     /// Writes what a token permits.
     async fn insert_grant(&self, token: &AccessToken, grant: &Grant) -> Result<(), StoreError>;
 

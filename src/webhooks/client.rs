@@ -206,7 +206,11 @@ impl Client {
 
     fn permitted(&self, url: &Url, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, PostError> {
         for address in &addresses {
-            webhook_target::check_address(url, *address, &self.allow)?;
+            let checked = webhook_target::check_address(url, *address, &self.allow);
+            checked.inspect_err(|refused| {
+                // The developer is not told the address; the operator may have to look into it.
+                tracing::info!(%refused, %address, "a webhook leads where none may go");
+            })?;
         }
         Ok(addresses)
     }

@@ -23,8 +23,9 @@ pub trait Names: Send + Sync + std::fmt::Debug {
     async fn addresses(&self, host: &str) -> Addresses;
 }
 
-/// How many look-ups the system's resolver does at a time.
-const AT_ONCE: usize = 64;
+/// How many look-ups the system's resolver does at a time. A developer has at most 100 projects and a name at most one
+/// look-up, so that nobody whose name servers are dead takes all of them alone.
+const AT_ONCE: usize = 512;
 
 /// The system's resolver (`getaddrinfo`, so the hosts file and search domains count).
 ///

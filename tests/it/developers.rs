@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use telegram_connector::app::AppSettings;
+use telegram_connector::domain::developer::Email;
+use telegram_connector::domain::ids::Secret;
 
 use crate::support::{Answer, Options, World};
 
@@ -140,5 +142,34 @@ async fn programs_on_this_machine_are_slowed_too_and_registrations_by_address() 
     }
     world.clock.advance(Duration::from_secs(60));
     world.register("eve@example.com").await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_registers_the_operators_address_first_has_it_until_the_operator_comes() {
+    let mut world = World::with(open_to_all()).await;
+    let squatter = world.register("ops@example.com").await;
+    let other = world.register("eve@example.com").await;
+    let id = world.dev(&squatter, "GET", "/me", None).await.json()["id"].clone();
+    let project = world.dev(&squatter, "POST", "/projects", Some(json!({ "name": "Bait" }))).await;
+    assert_eq!(project.status, 200, "{project:?}");
+
+    let password = Secret::new("the-operators-own".to_owned());
+    world.apps().bootstrap = Some((Email::parse("ops@example.com").unwrap(), password));
+    let mut tokens = Vec::new();
+    for round in 0..2 {
+        world.restart().await;
+        let old = sign_in(&world, "198.51.100.66", "ops@example.com", "a-long-password").await;
+        assert_eq!(old.refusal(), (401, "UNAUTHORIZED".into()), "round {round}");
+        let held = world.dev(&squatter, "GET", "/projects", None).await;
+        assert_eq!(held.refusal(), (401, "UNAUTHORIZED".into()), "round {round}");
+        let operator = sign_in(&world, "203.0.113.7", "ops@example.com", "the-operators-own").await;
+        tokens.push(operator.json()["token"].as_str().unwrap().to_owned());
+        for token in &tokens {
+            let me = world.dev(token, "GET", "/me", None).await;
+            assert_eq!(me.json()["id"], id, "the operator's own tokens outlive a restart, round {round}");
+        }
+        assert_eq!(world.dev(&other, "GET", "/me", None).await.status, 200, "round {round}");
+    }
     world.end().await;
 }

@@ -50,6 +50,12 @@ async fn a_bot_runs_while_a_project_has_it() {
     world.fail(SIGN_IN, "FLOOD_WAIT_30").await;
     let flooded = change(&world, &app.id, json!({ "name": "New", "bot_token": first })).await;
     assert_eq!(flooded.refusal(), (429, "FLOOD_WAIT".into()));
+    world.heal().await;
+    world.fail(SIGN_IN, "PLANTED_TROUBLE").await;
+    let odd = change(&world, &app.id, json!({ "name": "New", "bot_token": first })).await;
+    assert_eq!(odd.refusal(), (503, "TELEGRAM_UNREACHABLE".into()));
+    assert_eq!(odd.json()["error"], "Telegram cannot be asked about the bot_token now: try again later");
+    world.heal().await;
     let developer = world.developer().await;
     let project = world.dev(&developer, "GET", &format!("/projects/{}", app.id), None).await.json();
     assert_eq!((&project["name"], &project["bot_username"]), (&json!("Test app"), &json!("second_bot")));

@@ -39,6 +39,14 @@ async fn a_replaced_secret_dies_at_once() {
         let answer = world.dev(&token, "POST", &path, Some(json!({ "grace_seconds": grace }))).await;
         assert_eq!(answer.refusal(), (400, "INVALID_REQUEST".into()), "{grace}");
     }
+    for (shape, told) in [
+        (Value::Null, "the body is not an object"),
+        (json!([60]), "the body is not an object"),
+        (json!({ "grace_seconds": "60" }), "`grace_seconds`: expected a whole number, not negative"),
+    ] {
+        let answer = world.dev(&token, "POST", &path, Some(shape)).await;
+        assert_eq!(answer.json(), json!({ "error": told, "code": "INVALID_REQUEST" }));
+    }
     let bearer = format!("Bearer {token}");
     let plain = [("authorization", bearer.as_str()), ("content-type", "text/plain")];
     let path = format!("/api/v1/dev{path}");
@@ -86,6 +94,29 @@ async fn with_grace_the_secret_before_verifies_proofs_for_a_while_and_opens_noth
     assert_eq!(new.consume_proof(&proof).await.refusal(), (401, "UNAUTHORIZED".into()));
     let brought = with_secret(&new, &brought.into());
     assert_eq!(brought.consume_proof(&proof).await.json()["status"], "confirmed");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grace_ends_when_its_owner_says_so_and_a_secret_may_have_spaces() {
+    let (world, old, token) = world_with_app().await;
+    let (first, second) = (proof(&world, &old).await, proof(&world, &old).await);
+    let path = format!("/projects/{}", old.id);
+    let phrase = "correct horse battery staple, again";
+    let change = json!({ "secret_key": phrase, "grace_seconds": 120 });
+    assert_eq!(world.dev(&token, "PATCH", &path, Some(change)).await.status, 200);
+    let new = with_secret(&old, &phrase.into());
+    assert_eq!(new.consume_proof(&first).await.json()["status"], "confirmed");
+    let nothing = world.dev(&token, "PATCH", &path, Some(json!({ "name": "Shop" }))).await;
+    assert_eq!(nothing.status, 200, "what says nothing of it leaves it: {nothing:?}");
+    let over = world.dev(&token, "PATCH", &path, Some(json!({ "grace_seconds": 0 }))).await;
+    assert_eq!(over.status, 200, "{over:?}");
+    assert_eq!(new.consume_proof(&second).await.refusal(), (400, "INVALID_PROOF".into()));
+    assert_eq!(new.consume_proof(&proof(&world, &new).await).await.json()["status"], "confirmed");
+    for weak in [format!("{phrase} "), format!(" {phrase}")] {
+        let answer = world.dev(&token, "PATCH", &path, Some(json!({ "secret_key": weak }))).await;
+        assert_eq!(answer.refusal(), (400, "WEAK_SECRET".into()));
+    }
     world.end().await;
 }
 

@@ -100,6 +100,7 @@ async fn a_change_changes_what_it_names() {
     let path = format!("/projects/{}", app.id);
     let url = "https://shop.example/hook";
     let back = "https://shop.example/back";
+    let origin = |bytes: usize| format!("https://{}.example", "a".repeat(bytes - 16));
     // What is sent, and what the project says then of the fields it is about.
     for (change, then) in [
         (json!({ "name": "Shop" }), json!({ "name": "Shop", "is_active": true })),
@@ -130,6 +131,7 @@ async fn a_change_changes_what_it_names() {
             json!({ "allowed_origins": ["https://a.example"], "client_timestamps": "iso8601" }),
             json!({ "allowed_origins": ["https://a.example"], "client_timestamps": "iso8601" }),
         ),
+        (json!({ "allowed_origins": [origin(255)] }), json!({ "allowed_origins": [origin(255)] })),
         (json!({ "allowed_origins": [] }), json!({ "allowed_origins": [], "client_timestamps": "iso8601" })),
     ] {
         let answer = world.dev(&token, "PATCH", &path, Some(change.clone())).await;
@@ -146,6 +148,7 @@ async fn a_change_changes_what_it_names() {
         (json!({ "name": "New", "client_timestamps": "" }), "INVALID_REQUEST"),
         (json!({ "name": "New", "return_url": "http://shop.example" }), "INVALID_REQUEST"),
         (json!({ "name": "New", "allowed_origins": "https://a.example" }), "INVALID_REQUEST"),
+        (json!({ "name": "New", "allowed_origins": [origin(256)] }), "INVALID_REQUEST"),
         (json!({ "name": "New", "req_phone": "yes" }), "INVALID_REQUEST"),
         (json!({ "name": "New", "webhook_url": "http://shop.example/hook" }), "INVALID_WEBHOOK_URL"),
         (json!({ "name": "New", "webhook_url": "https://10.0.0.1/hook" }), "INVALID_WEBHOOK_URL"),
@@ -260,5 +263,26 @@ async fn a_deleted_project_is_gone_for_everybody_and_for_good() {
         assert_eq!(listed["projects"].as_array().unwrap().len(), 1, "only the demo");
         world.restart().await;
     }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_developer_has_a_hundred_projects_and_no_more_however_they_ask() {
+    let world = World::with(open_to_all()).await;
+    let (owner, eve) = (world.developer().await, world.register("eve@example.com").await);
+    let create = || world.dev(&eve, "POST", "/projects", Some(json!({ "name": "One of many" })));
+    let answers = futures_util::future::join_all((0..103).map(|_| create())).await;
+    let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert_eq!(made.len(), 100);
+    for answer in refused {
+        assert_eq!(answer.refusal(), (409, "TOO_MANY_PROJECTS".into()));
+    }
+    let listed = world.dev(&eve, "GET", "/projects", None).await.json();
+    assert_eq!(listed["projects"].as_array().unwrap().len(), 100);
+    let others = world.dev(&owner, "POST", "/projects", Some(json!({ "name": "Not hers" }))).await;
+    assert_eq!(others.status, 200, "{others:?}");
+    let one = format!("/projects/{}", made[0].json()["id"].as_str().unwrap());
+    assert_eq!(world.dev(&eve, "DELETE", &one, None).await.status, 200);
+    assert_eq!(create().await.status, 200);
     world.end().await;
 }

@@ -11,7 +11,7 @@ use telegram_connector::domain::auth_session::{
 };
 use telegram_connector::domain::clock::Timestamp;
 use telegram_connector::domain::developer::{
-    AccessToken, Developer, DeveloperId, Email, Grant, KeptPassword,
+    AccessToken, Developer, DeveloperId, Email, Grant, KeptPassword, Workspace,
 };
 use telegram_connector::domain::errand::{Errand, Reply, Task};
 use telegram_connector::domain::ids::{Ids, Secret};
@@ -229,16 +229,41 @@ async fn errands_come_back_oldest_first_and_leave_one_by_one() {
     assert_eq!(store.errands().await.unwrap(), [errand(1), errand(3)]);
 }
 
+fn developer(ids: &Ids, password: &str) -> Developer {
+    let password = KeptPassword::new(&Secret::new(password.to_owned()), ids, &mut Workspace::default());
+    let email = Email::parse("demo@example.com").unwrap();
+    Developer { id: DeveloperId::new(ids), email, password: password.unwrap(), created_at: BEGIN }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_developer_who_is_reset_has_no_tokens_and_others_keep_theirs() {
+    let (folder, ids) = (tempfile::TempDir::new().unwrap(), Ids::from_seed([1; 32]));
+    let (before, other) = (developer(&ids, "a-first-password"), DeveloperId::new(&ids));
+    let tokens: Vec<_> = (0..4).map(|_| AccessToken::new(&ids)).collect();
+    let after = Developer { password: developer(&ids, "another-password").password, ..before.clone() };
+    {
+        let store = open(folder.path()).await;
+        assert!(store.insert_developer(&before).await.unwrap());
+        for (token, developer) in tokens.iter().zip([&before.id, &other, &before.id, &before.id]) {
+            let grant = Grant { developer: developer.clone(), expires_at: at(60) };
+            store.insert_grant(token, &grant).await.unwrap();
+        }
+        store.reset_developer(&after).await.unwrap();
+    }
+    let store = open(folder.path()).await;
+    assert_eq!(store.developer_by_email(&before.email).await.unwrap(), Some(after));
+    let mut left = Vec::new();
+    for token in &tokens {
+        left.push(store.grant(token, at(1)).await.unwrap().map(|grant| grant.developer));
+    }
+    assert_eq!(left, [None, Some(other), None, None]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn projects_developers_and_tokens_are_kept_and_unique() {
     let folder = tempfile::TempDir::new().unwrap();
     let ids = Ids::from_seed([1; 32]);
-    let developer = Developer {
-        id: DeveloperId::new(&ids),
-        email: Email::parse("demo@example.com").unwrap(),
-        password: KeptPassword::new(&Secret::new("demo-password".to_owned()), &ids).unwrap(),
-        created_at: BEGIN,
-    };
+    let developer = developer(&ids, "demo-password");
     let project = Project::new(
         ProjectId::new(&ids),
         developer.id.clone(),

@@ -99,6 +99,32 @@ async fn a_held_poll_answers_when_the_person_decides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_held_poll_answers_as_the_project_is_then() {
+    let (world, app) = world_with_app(json!({})).await;
+    let token = world.developer().await;
+    let path = format!("/projects/{}", app.id);
+    let attempt = app.attempt().await;
+    let mut held = HeldPoll::begin(&app, &attempt).await;
+    let new = world.dev(&token, "POST", &format!("{path}/regenerate"), None).await.json();
+    confirm(&world, &attempt).await;
+    let answer = held.answer().await;
+    let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let app = App { secret: new["secret_key"].as_str().unwrap().to_owned(), ..app };
+    let consumed = app.consume_proof(body["proof"].as_str().unwrap()).await;
+    assert_eq!((consumed.status, &consumed.json()["status"]), (200, &json!("confirmed")), "{consumed:?}");
+
+    let attempt = app.attempt().await;
+    let mut held = HeldPoll::begin(&app, &attempt).await;
+    let closed = world.dev(&token, "PATCH", &path, Some(json!({ "public_access": false }))).await;
+    assert_eq!(closed.status, 200, "{closed:?}");
+    confirm(&world, &attempt).await;
+    let answer = held.answer().await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("PUBLIC_ACCESS_DISABLED"), "{answer}");
+    assert!(!answer.contains("proof"), "{answer}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_held_poll_ends_with_its_time_with_the_session_and_with_the_service() {
     let (mut world, app) = world_with_app(json!({})).await;
     let attempt = app.attempt().await;

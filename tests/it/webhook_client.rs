@@ -143,10 +143,25 @@ async fn who_does_not_answer_in_time_is_given_up() {
     assert_eq!(given_up.to_string(), "no answer in time, while looking up the host name");
 }
 
+/// Posts to a receiver that sends a head and stalls. The limit must leave time for the head, however busy the machine is,
+/// and the test waits until it is over: a short one first.
+async fn stalled(reply: Reply) -> Exchange {
+    let receiver = Receiver::new().await;
+    receiver.answer_with(reply);
+    for seconds in [2, 20, 200] {
+        let client = client().with_limit(Duration::from_secs(seconds));
+        match post(&client, &receiver.url("/")).await {
+            Err(PostError::TimedOut(_)) => {}
+            answer => return answer.unwrap(),
+        }
+    }
+    panic!("the head is not taken for an answer");
+}
+
 #[tokio::test]
 async fn the_head_is_the_answer_whatever_becomes_of_the_body() {
     let receiver = Receiver::new().await;
-    let (patient, hasty) = (client(), client().with_limit(Duration::from_secs(3)));
+    let patient = client();
     let endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     for (reply, kept) in [
@@ -157,9 +172,12 @@ async fn the_head_is_the_answer_whatever_becomes_of_the_body() {
         (Reply::Raw([&chunked[..], b"3\r\nabc\r\nnonsense"].concat()), 3),
         (Reply::status(200).body(vec![b'x'; 5000]), 4096),
     ] {
-        receiver.answer_next(reply.clone());
-        let client = if matches!(reply, Reply::Stall(_)) { &hasty } else { &patient };
-        let exchange = post(client, &receiver.url("/")).await.unwrap();
+        let exchange = if matches!(reply, Reply::Stall(_)) {
+            stalled(reply).await
+        } else {
+            receiver.answer_next(reply);
+            post(&patient, &receiver.url("/")).await.unwrap()
+        };
         assert_eq!((exchange.status, exchange.body.len(), exchange.cut), (200, kept, true), "{exchange:?}");
     }
     receiver.answer_next(Reply::status(500).body(vec![b'x'; 4096]));
@@ -199,9 +217,10 @@ async fn what_is_no_answer_is_a_broken_connection_and_says_nothing_of_what_was_s
         let told = broken.to_string();
         assert!(!told.contains("planted") && !told.contains("ab12"), "{told}");
     }
-    // A port that was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let refused = post(&client(), &format!("http://{free}/")).await.unwrap_err();
+    // A port that is taken, so that nobody else gets it meanwhile, and where nobody listens.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refused = post(&client(), &format!("http://{}/", taken.local_addr().unwrap())).await.unwrap_err();
     assert!(refused.to_string().contains("refused"), "{refused}");
 }
 

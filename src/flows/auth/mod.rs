@@ -177,13 +177,16 @@ impl Auth {
         caller: &Caller,
         wait: Option<std::time::Duration>,
     ) -> Result<Standing, AuthError> {
-        let project = self.admitted(project, caller).await?;
+        let name = project;
+        let mut project = self.admitted(name, caller).await?;
         let id = token.id();
         let mut session = self.session_of(&project, &id).await?;
         if let Some(wait) = wait
             && session.status(self.0.clock.now()) == Status::Pending
         {
             session = self.decided_within(&project, &id, wait).await?;
+            // Meanwhile its owner may have replaced its secret, or closed it to this caller.
+            project = self.admitted(name, caller).await?;
         }
         let standing = self.standing(session, project)?;
         if let Standing::Confirmed(confirmed) = &standing {

@@ -4,8 +4,6 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use super::DeveloperError;
 use super::Developers;
 use super::slowing::Attempt;
@@ -17,17 +15,12 @@ use crate::domain::developer::Email;
 use crate::domain::developer::Grant;
 use crate::domain::developer::KeptPassword;
 use crate::domain::ids::Secret;
-use crate::store::StoreError;
 
 /// How long an access token is good unless asked otherwise, and at most (contract, section 3).
 const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How often tokens that have ended are removed, milliseconds.
 const SWEEP: i64 = 3_600_000;
-
-/// How many passwords are hashed at a time, and how many callers may wait for that.
-static RUNNING: Semaphore = Semaphore::const_new(2);
-static WAITING: Semaphore = Semaphore::const_new(64);
 
 /// Who asks for a token, and for how long. Not printable: the address is as it was typed.
 #[derive(Clone)]
@@ -53,11 +46,11 @@ pub(crate) struct Profile {
 }
 
 impl Developers {
-    /// Makes a developer unless there is one with this address (`CONNECTOR_BOOTSTRAP_EMAIL`). Returns who has it.
+    /// Makes a developer unless there is one with this address, for the demo. Returns who has it.
     ///
     /// # Errors
     /// The password is none, or the store.
-    pub async fn bootstrap(
+    pub async fn ensure_developer(
         &self,
         email: Email,
         password: Secret<String>,
@@ -68,6 +61,32 @@ impl Developers {
         let developer = self.new_developer(email, password).await?;
         self.0.store.insert_developer(&developer).await?;
         Ok(developer.id)
+    }
+
+    /// Makes the developer that the operator names (`CONNECTOR_BOOTSTRAP_EMAIL`). Where there is one with this address,
+    /// the operator decides who that is, because anybody may have registered it first: a developer with another password
+    /// gets the operator's, and all their tokens end. Returns who has it.
+    ///
+    /// # Errors
+    /// The password is none, or the store.
+    pub async fn bootstrap(
+        &self,
+        email: Email,
+        password: Secret<String>,
+    ) -> Result<DeveloperId, DeveloperError> {
+        let Some(known) = self.0.store.developer_by_email(&email).await? else {
+            return self.ensure_developer(email, password).await;
+        };
+        let (id, kept, tried) = (known.id.clone(), known.password.clone(), password.clone());
+        if !self.0.hashing.run(move |memory| kept.is(&tried, memory)).await? {
+            let password = self.kept(password).await?;
+            self.0.store.reset_developer(&Developer { password, ..known }).await?;
+            tracing::warn!(
+                developer = %id,
+                "the bootstrap developer had another password: it is CONNECTOR_BOOTSTRAP_PASSWORD now, and their tokens have ended"
+            );
+        }
+        Ok(id)
     }
 
     /// Makes a developer and signs them in, where anybody may register.
@@ -151,15 +170,15 @@ impl Developers {
             Err(_) => None,
         };
         let ids = self.0.ids.clone();
-        blocking(move || {
+        let checked = self.0.hashing.run(move |memory| {
             if let Some(developer) = developer {
-                return developer.password.is(&password).then_some(developer.id);
+                return developer.password.is(&password, memory).then_some(developer.id);
             }
             // As long as it takes with a developer, so that time does not tell who is one.
-            drop(KeptPassword::new(&Secret::new("no such developer".to_owned()), &ids));
+            drop(KeptPassword::new(&Secret::new("no such developer".to_owned()), &ids, memory));
             None
-        })
-        .await
+        });
+        checked.await
     }
 
     async fn new_developer(
@@ -167,10 +186,14 @@ impl Developers {
         email: Email,
         password: Secret<String>,
     ) -> Result<Developer, DeveloperError> {
-        let ids = self.0.ids.clone();
-        let kept = blocking(move || KeptPassword::new(&password, &ids)).await??;
+        let password = self.kept(password).await?;
         let (id, created_at) = (DeveloperId::new(&self.0.ids), self.0.clock.now());
-        Ok(Developer { id, email, password: kept, created_at })
+        Ok(Developer { id, email, password, created_at })
+    }
+
+    async fn kept(&self, password: Secret<String>) -> Result<KeptPassword, DeveloperError> {
+        let ids = self.0.ids.clone();
+        Ok(self.0.hashing.run(move |memory| KeptPassword::new(&password, &ids, memory)).await??)
     }
 
     async fn grant(&self, developer: DeveloperId, lifetime: Duration) -> Result<Granted, DeveloperError> {
@@ -210,13 +233,4 @@ fn lifetime(asked: Option<Duration>) -> Result<Duration, DeveloperError> {
     let lifetime = asked.unwrap_or(TOKEN_LIFETIME);
     let fits = !lifetime.is_zero() && lifetime <= LONGEST_TOKEN_LIFETIME;
     fits.then_some(lifetime).ok_or(DeveloperError::LifetimeInvalid)
-}
-
-/// Runs what costs a password hash (19 MiB and tens of milliseconds): few at a time, and not for a long queue.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DeveloperError> {
-    let _waiting = WAITING.try_acquire().map_err(|_| DeveloperError::Busy)?;
-    // Never closed.
-    let _running = RUNNING.acquire().await;
-    let done = tokio::task::spawn_blocking(work).await;
-    Ok(done.map_err(|_| StoreError::Unavailable("a password could not be hashed".to_owned()))?)
 }

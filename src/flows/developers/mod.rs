@@ -1,8 +1,9 @@
 //! Developers and their projects. Accounts and tokens are in `accounts`, projects in `projects`, those that a file asks
-//! for in `declared`.
+//! for in `declared`, how fast passwords are tried in `slowing`, and where they are hashed in `hashing`.
 
 mod accounts;
 mod declared;
+mod hashing;
 mod projects;
 mod slowing;
 
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 pub(crate) use self::accounts::Credentials;
 pub(crate) use self::accounts::Granted;
 pub(crate) use self::accounts::Profile;
+use self::hashing::Hashing;
 pub(crate) use self::projects::Seen;
 use self::slowing::Slowing;
 use super::accounts::Accounts;
@@ -53,6 +55,7 @@ struct Shared {
     tasks: Tasks,
     policy: Policy,
     slowing: Slowing,
+    hashing: Hashing,
     /// When ended tokens were last removed, Unix milliseconds.
     swept: AtomicI64,
     /// Held from a change of which projects have which bot until the bots that run are those: a bot must not be stopped
@@ -90,6 +93,9 @@ pub enum DeveloperError {
     /// A setting that cannot be.
     #[error(transparent)]
     BadWish(#[from] BadWish),
+    /// The developer has as many projects as one may create.
+    #[error("you have 100 projects: delete one first")]
+    TooManyProjects,
     /// A new project without a name.
     #[error("missing field `name`")]
     NameMissing,
@@ -97,8 +103,8 @@ pub enum DeveloperError {
     #[error("Telegram does not accept this bot_token: ask @BotFather for the bot's present one")]
     BotTokenInvalid,
     /// Telegram cannot be asked about a bot's token.
-    #[error("Telegram cannot be reached to check the bot_token: {0}")]
-    TelegramUnreachable(String),
+    #[error("Telegram cannot be asked about the bot_token now: try again later")]
+    TelegramUnreachable,
     /// Telegram asks to wait.
     #[error("Telegram asks to wait {} s", .0.as_secs())]
     FloodWait(Duration),
@@ -136,8 +142,19 @@ impl Developers {
         tasks: Tasks,
         policy: Policy,
     ) -> Self {
-        let (slowing, swept, bots) = (Slowing::default(), AtomicI64::new(0), tokio::sync::Mutex::default());
-        Self(Arc::new(Shared { store, accounts, ledger, clock, ids, tasks, policy, slowing, swept, bots }))
+        Self(Arc::new(Shared {
+            store,
+            accounts,
+            ledger,
+            clock,
+            ids,
+            tasks,
+            policy,
+            slowing: Slowing::default(),
+            hashing: Hashing::default(),
+            swept: AtomicI64::new(0),
+            bots: tokio::sync::Mutex::default(),
+        }))
     }
 
     async fn to_its_end<T: Send + 'static>(

@@ -22,6 +22,9 @@ use crate::domain::project_wishes::grace;
 use crate::store::StoreError;
 use crate::telegram::TelegramError;
 
+/// How many projects a developer may create; a file of the operator's may ask for more.
+const MOST_PROJECTS: usize = 100;
+
 /// A project with what is not kept in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
@@ -98,13 +101,18 @@ impl Developers {
         };
         let developers = self.clone();
         self.to_its_end(async move {
+            developers.has_room(&owner).await?;
             let mut settings = ProjectSettings::named(name);
             settings.bot = developers.wanted_bot(&change).await?;
             let (id, now) = (ProjectId::new(&developers.0.ids), developers.0.clock.now());
             let mut project = Project::new(id, owner, secret, settings, now);
             change.apply(&mut project);
             let held = developers.0.bots.lock().await;
-            let written = developers.0.store.insert_project(&project).await;
+            // Of many who asked at once, each has been written, or is behind this lock.
+            let written = match developers.has_room(&project.owner).await {
+                Ok(()) => developers.0.store.insert_project(&project).await.map_err(DeveloperError::from),
+                Err(full) => Err(full),
+            };
             developers.settle_bots(&[project.bot()], &held).await;
             written?;
             tracing::info!(developer = %project.owner, project = %project.id, "a project was created");
@@ -218,6 +226,12 @@ impl Developers {
         project.filter(|project| project.owner == *owner).ok_or(DeveloperError::ProjectNotFound)
     }
 
+    async fn has_room(&self, owner: &DeveloperId) -> Result<(), DeveloperError> {
+        let projects = self.0.store.projects().await?;
+        let theirs = projects.iter().filter(|project| project.owner == *owner).count();
+        (theirs < MOST_PROJECTS).then_some(()).ok_or(DeveloperError::TooManyProjects)
+    }
+
     fn granted(&self, wishes: Wishes) -> Result<Change, DeveloperError> {
         let refused = |bad: Vec<BadWish>| bad.into_iter().next().unwrap_or(BadWish::Name).into();
         wishes.checked(&self.0.policy.webhook_allow).map_err(refused)
@@ -255,7 +269,9 @@ impl Developers {
             if matches!(error, TelegramError::TokenInvalid) {
                 return DeveloperError::BotTokenInvalid;
             }
-            DeveloperError::TelegramUnreachable(error.to_string())
+            // What it is concerns the operator.
+            tracing::warn!(%error, "Telegram could not be asked about a bot_token");
+            DeveloperError::TelegramUnreachable
         })?;
         if let Some(username) = &user.username {
             self.0.store.put_username(user.id, username).await?;

@@ -54,7 +54,8 @@ macro_rules! settings_body {
             #[serde(default, deserialize_with = "null_is_empty")]
             #[oai(skip_serializing_if_is_none)]
             bot_token: Option<String>,
-            /// Origins whose pages may call, as in `https://shop.example`; empty: all. At most 50.
+            /// Origins whose pages may call, as in `https://shop.example`; empty: all. At most 50, each of at
+            /// most 255 bytes.
             #[serde(default)]
             #[oai(skip_serializing_if_is_none, validator(max_items = 50))]
             allowed_origins: Option<Vec<String>>,
@@ -66,9 +67,10 @@ macro_rules! settings_body {
             #[serde(default, deserialize_with = "null_is_empty")]
             #[oai(skip_serializing_if_is_none)]
             return_url: Option<String>,
-            /// A secret that your apps hold already: 32 to 256 printable ASCII characters.
+            /// A secret that your apps hold already: 32 to 256 printable ASCII characters, and no space at
+            /// either end.
             #[serde(default)]
-            #[oai(skip_serializing_if_is_none, validator(pattern = "^[!-~]{32,256}$"))]
+            #[oai(skip_serializing_if_is_none, validator(pattern = "^[!-~][ -~]{30,254}[!-~]$"))]
             secret_key: Option<String>,
             $(
                 $(#[$attribute])*
@@ -115,7 +117,7 @@ settings_body!(
     name: Option<String> = std::convert::identity,
     grace: |body: &ChangeProject| body.grace_seconds,
     /// How long the secret before `secret_key` may still verify proofs, seconds: to 604800 (7 days). Default: 0. It never
-    /// authenticates a call.
+    /// authenticates a call. 0 without a `secret_key` ends a grace that is running.
     #[oai(validator(maximum(value = "604800")))]
     grace_seconds: Option<u64>
 );

@@ -42,7 +42,7 @@ impl ProjectsApi {
     /// Create a project
     ///
     /// The answer holds the whole secret key; later it is masked, and `GET /api/v1/dev/projects/:id/webhook-secret`
-    /// reads it.
+    /// reads it. A developer may have 100 projects.
     #[oai(path = "/projects", method = "post", operation_id = "createProject")]
     async fn create(
         &self,
@@ -88,7 +88,8 @@ impl ProjectsApi {
 
     /// Delete a project
     ///
-    /// Its open sessions and its webhooks end with it. Its id is never given again.
+    /// Its open sessions and its webhooks end with it, and no other project gets its id. One that `CONNECTOR_PROJECTS` names is
+    /// made anew, with that id, at a later start; so is the demo's.
     #[oai(path = "/projects/:id", method = "delete", operation_id = "deleteProject")]
     async fn delete(
         &self,

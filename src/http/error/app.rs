@@ -103,6 +103,7 @@ impl From<DeveloperError> for AppError {
             DeveloperError::BadWish(wish) => Self::BadRequest(body(wish_code(&wish), text)),
             DeveloperError::BotTokenInvalid => Self::BadRequest(body("BOT_TOKEN_INVALID", text)),
             DeveloperError::RegistrationClosed => Self::Forbidden(body("REGISTRATION_CLOSED", text)),
+            DeveloperError::TooManyProjects => Self::Conflict(body("TOO_MANY_PROJECTS", text)),
             DeveloperError::EmailTaken => Self::Conflict(body("EMAIL_TAKEN", text)),
             DeveloperError::TooManyAttempts(wait) => {
                 Self::TooManyRequests(body("RATE_LIMITED", text), seconds(wait))
@@ -111,7 +112,7 @@ impl From<DeveloperError> for AppError {
             | DeveloperError::NameMissing
             | DeveloperError::BadEmail(_)
             | DeveloperError::BadPassword(_) => Self::BadRequest(body("INVALID_REQUEST", text)),
-            DeveloperError::TelegramUnreachable(_) => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
+            DeveloperError::TelegramUnreachable => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
             DeveloperError::FloodWait(wait) => {
                 Self::TooManyRequests(body("FLOOD_WAIT", text), wait.as_secs())
             }

@@ -281,20 +281,22 @@ impl SledStore {
         self.sealed(&day_key(TALLY, project, EVER))
     }
 
-    /// Takes a session out of everything but the counts.
+    /// Takes a session out of everything but the counts, with the delivery that tells who its person is: nothing that
+    /// knows a person may outlive the index that finds it.
     pub(super) fn remove_session(&self, creation: &Creation) -> Result<(), StoreError> {
-        // Nothing may write it back meanwhile.
-        let _shard = self.0.shards.hold(&creation.id);
-        let mut batch = sled::Batch::default();
-        let session = passing_over_damage(self.read_session(&creation.id))?;
-        if let Some(person) = session.and_then(|session| self.person_key(&session)) {
-            batch.remove(person);
-        }
-        batch.remove(session_key(&creation.id));
-        batch.remove(creation_key(creation.place));
-        batch.remove(ahead_key(creation.place));
-        batch.remove(of_project(LISTED, &creation.project, &ordered(creation.place)));
-        self.0.sessions.apply_batch(batch).map_err(unavailable)
+        self.forgetting(&creation.id, |mut batch| {
+            // Nothing may write it back meanwhile.
+            let _shard = self.0.shards.hold(&creation.id);
+            let session = passing_over_damage(self.read_session(&creation.id))?;
+            if let Some(person) = session.and_then(|session| self.person_key(&session)) {
+                batch.remove(person);
+            }
+            batch.remove(session_key(&creation.id));
+            batch.remove(creation_key(creation.place));
+            batch.remove(ahead_key(creation.place));
+            batch.remove(of_project(LISTED, &creation.project, &ordered(creation.place)));
+            self.0.sessions.apply_batch(batch).map_err(unavailable)
+        })
     }
 
     /// Removes who was counted on days before this one; how many they were is no longer asked.

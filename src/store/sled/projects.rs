@@ -203,6 +203,24 @@ impl ProjectStore for SledStore {
         }
     }
 
+    async fn reset_developer(&self, developer: &Developer) -> Result<(), StoreError> {
+        {
+            let _writing = self.0.projects.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut step = sled::Batch::default();
+            let key = developer_key(&developer.id);
+            step.insert(key.as_str(), records::encode(&self.0.sealer, &key, developer)?);
+            for entry in self.0.projects.tree.scan_prefix(GRANT) {
+                let (key, record) = entry.map_err(unavailable)?;
+                let grant: Grant = records::decode(&self.0.sealer, &String::from_utf8_lossy(&key), &record)?;
+                if grant.developer == developer.id {
+                    step.remove(key);
+                }
+            }
+            self.0.projects.tree.apply_batch(step).map_err(unavailable)?;
+        }
+        self.0.flusher.flushed().await
+    }
+
     async fn insert_grant(&self, token: &AccessToken, grant: &Grant) -> Result<(), StoreError> {
         self.write(&grant_key(token), grant)?;
         self.0.flusher.flushed().await

@@ -7,7 +7,7 @@ use telegram_connector::domain::developer::Email;
 use telegram_connector::domain::ids::Secret;
 
 use super::{Owner, app_of, assert_signed, options, something_happens, world};
-use crate::support::{ALICE, App, Attempt, Received, Receiver, Reply, World, eventually};
+use crate::support::{ALICE, Answer, App, Attempt, Received, Receiver, Reply, World, eventually};
 
 const CONFIRM: &str = "✅ Confirm";
 const CANCEL: &str = "❌ Cancel";
@@ -177,6 +177,9 @@ async fn the_log_comes_in_pages_that_stay_while_new_events_come() {
         query = format!("limit=2&cursor={cursor}");
     }
     assert_eq!(found, expected);
+    let (begin, empty) = (page("limit=2".to_owned()).await, page("limit=2&cursor=".to_owned()).await);
+    let next = |page: &Answer| page.json()["next_cursor"].as_str().unwrap().to_owned();
+    assert_eq!(next(&empty), next(&begin), "an empty cursor is none");
     for bad in ["limit=0", "limit=201", "limit=x", "cursor=x", "cursor=1.msg_x"] {
         assert_eq!(page(bad.to_owned()).await.refusal(), (400, "INVALID_REQUEST".into()), "{bad}");
     }
