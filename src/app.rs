@@ -242,9 +242,9 @@ impl App {
             declared,
         };
         let demo = settings.apps.demo;
-        let deliveries =
-            webhooks::open(&room.store, &room.clock, &ids, settings.mode, &settings.apps, &tasks);
+        let webhooks = webhooks::open(&room.store, &room.clock, &ids, settings.mode, &settings.apps, &tasks);
         let (auth, developers, ledger) = room.open(settings.apps, address, &tasks).await?;
+        let deliveries = webhooks.begin(&tasks);
 
         let operator = http::OperatorPolicy { token: settings.admin_token, loopback: settings.loopback };
         let trusted_proxies = settings.trusted_proxies.into();

@@ -160,6 +160,12 @@ impl TelegramSession {
     }
 }
 
+/// Reads a user id as it is written everywhere here. Telegram promises 52 bits, so 16 digits hold it.
+pub fn user_id(text: &str) -> Option<i64> {
+    let plain = (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| plain && !text.starts_with('0'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

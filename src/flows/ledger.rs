@@ -198,7 +198,9 @@ impl Ledger {
         let ledger = self.clone();
         // To its end, also when the caller hangs up meanwhile.
         let work = self.0.tasks.spawn("forget a person", async move {
-            let forgotten = ledger.0.store.forget_person(&ids, person, ledger.now()).await?;
+            let forgotten = ledger.0.store.forget_person(&ids, person, ledger.now()).await;
+            // What was written before the store failed is to be told all the same.
+            let forgotten = forgotten.inspect_err(|_| ledger.0.outbox.recall())?;
             ledger.0.outbox.take(forgotten.errands);
             Ok::<_, StoreError>(forgotten.sessions)
         });
@@ -229,15 +231,23 @@ impl Ledger {
     async fn tidy_up(&self) -> Result<(), StoreError> {
         let Shared { store, outbox, retention, .. } = &*self.0;
         for project in store.deleted_projects().await? {
-            outbox.take(store.clear_project(&project, self.now()).await?);
-            store.drop_deliveries(&project).await?;
-            if store.remove_cleared(&project, self.now().minus(STILL_TOLD)).await? {
-                store.forget_project(&project).await?;
+            // What is wrong with one must not keep the others.
+            if let Err(error) = self.clear(&project).await {
+                tracing::error!(%error, %project, "what a deleted project left cannot be removed");
+                outbox.recall();
             }
         }
-        let before = self.now().minus(*retention);
-        while store.prune(before).await? {
-            tokio::task::yield_now().await;
+        let now = self.now();
+        while store.prune(now.minus(*retention), now).await? {}
+        Ok(())
+    }
+
+    async fn clear(&self, project: &ProjectId) -> Result<(), StoreError> {
+        let Shared { store, outbox, .. } = &*self.0;
+        outbox.take(store.clear_project(project, self.now()).await?);
+        store.drop_deliveries(project).await?;
+        if store.remove_cleared(project, self.now().minus(STILL_TOLD)).await? {
+            store.forget_project(project).await?;
         }
         Ok(())
     }

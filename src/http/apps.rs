@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::JsonAnswer;
 use super::body::JsonBody;
+use super::body::object_or_null;
 use super::caller::Bearer;
 use super::caller::Facts;
 use super::caller::PROJECT;
@@ -39,9 +40,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 #[derive(Tags)]
 enum Group {
-    /// Sign people in to your app.
+    /// Sign people in to your app: create a session, show its link, poll. No key needed.
     #[oai(rename = "Sign-in sessions")]
     Sessions,
+    /// What only your server may do, with the project's secret key: take the confirmation, create, cancel.
+    #[oai(rename = "For your server")]
+    Server,
 }
 
 /// A session to be.
@@ -65,7 +69,7 @@ struct ServerGenerateRequest {
     #[oai(skip_serializing_if_is_none, validator(max_length = 128))]
     nonce: Option<String>,
     /// Who asked your server: the prompt shows it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object_or_null")]
     #[oai(skip_serializing_if_is_none)]
     client: Option<ClientBody>,
 }
@@ -182,12 +186,17 @@ enum Events {
 
 pub(super) struct AppsApi;
 
-#[OpenApi(tag = "Group::Sessions")]
+#[OpenApi]
 impl AppsApi {
     /// Create a session
     ///
     /// For browsers and mobile apps: no key needed. Open `deeplink` in the person's Telegram and poll `verify/public`.
-    #[oai(path = "/api/v1/generate/public", method = "post", operation_id = "generatePublic")]
+    #[oai(
+        path = "/api/v1/generate/public",
+        method = "post",
+        operation_id = "generatePublic",
+        tag = "Group::Sessions"
+    )]
     async fn generate(
         &self,
         facts: Facts,
@@ -204,7 +213,12 @@ impl AppsApi {
     ///
     /// Poll every 2 seconds, or send `wait`, and stop at any status but `pending`. A confirmed answer holds who it is and
     /// a proof for your server. Asking changes nothing and may be repeated.
-    #[oai(path = "/api/v1/verify/public", method = "post", operation_id = "verifyPublic")]
+    #[oai(
+        path = "/api/v1/verify/public",
+        method = "post",
+        operation_id = "verifyPublic",
+        tag = "Group::Sessions"
+    )]
     async fn verify(
         &self,
         facts: Facts,
@@ -222,7 +236,12 @@ impl AppsApi {
     }
 
     /// Stream a session's status
-    #[oai(path = "/api/v1/events/:watch_id", method = "get", operation_id = "streamStatus")]
+    #[oai(
+        path = "/api/v1/events/:watch_id",
+        method = "get",
+        operation_id = "streamStatus",
+        tag = "Group::Sessions"
+    )]
     async fn events(
         &self,
         facts: Facts,
@@ -245,7 +264,7 @@ impl AppsApi {
     }
 
     /// Create a session from your server
-    #[oai(path = "/api/v1/generate", method = "post", operation_id = "generate")]
+    #[oai(path = "/api/v1/generate", method = "post", operation_id = "generate", tag = "Group::Server")]
     async fn generate_for_server(
         &self,
         _key: Bearer<PROJECT>,
@@ -263,7 +282,7 @@ impl AppsApi {
     ///
     /// Send the `proof` that your app got, or the `session_token`. Of any number of calls exactly one gets the confirmed
     /// answer; the session is then `used`. A repeat with the same `Idempotency-Key` within 60 s gets the first answer.
-    #[oai(path = "/api/v1/verify", method = "post", operation_id = "consume")]
+    #[oai(path = "/api/v1/verify", method = "post", operation_id = "consume", tag = "Group::Server")]
     async fn consume(
         &self,
         _key: Bearer<PROJECT>,
@@ -287,7 +306,7 @@ impl AppsApi {
     /// Take a request back
     ///
     /// A session that is decided stays as it is; the answer says how.
-    #[oai(path = "/api/v1/cancel", method = "post", operation_id = "cancel")]
+    #[oai(path = "/api/v1/cancel", method = "post", operation_id = "cancel", tag = "Group::Server")]
     async fn cancel(
         &self,
         _key: Bearer<PROJECT>,

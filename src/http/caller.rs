@@ -45,17 +45,34 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750).
-fn bearer(headers: &HeaderMap) -> Option<String> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned()).filter(|token| !token.is_empty())
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+}
+
+/// Tells the document of a Bearer token and whose it is.
+pub(super) fn register_bearer(registry: &mut Registry, name: &'static str, description: &'static str) {
+    registry.create_security_scheme(
+        name,
+        MetaSecurityScheme {
+            ty: "http",
+            description: Some(description),
+            name: None,
+            key_in: None,
+            scheme: Some("bearer"),
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        },
+    );
 }
 
 impl<'a> FromRequest<'a> for Facts {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         let headers = request.headers();
         Ok(Self {
-            caller: Caller { origin: text(headers, header::ORIGIN), key: bearer(headers) },
+            caller: Caller { origin: text(headers, header::ORIGIN), key: bearer(headers).map(str::to_owned) },
             user_agent: text(headers, header::USER_AGENT),
             language: text(headers, header::ACCEPT_LANGUAGE)
                 .and_then(|header| Language::from_accept_language(&header)),
@@ -93,19 +110,7 @@ impl<'a, const SCHEME: usize> ApiExtractor<'a> for Bearer<SCHEME> {
 
     fn register(registry: &mut Registry) {
         let (name, description) = Self::scheme();
-        registry.create_security_scheme(
-            name,
-            MetaSecurityScheme {
-                ty: "http",
-                description: Some(description),
-                name: None,
-                key_in: None,
-                scheme: Some("bearer"),
-                bearer_format: None,
-                flows: None,
-                openid_connect_url: None,
-            },
-        );
+        register_bearer(registry, name, description);
     }
 
     fn security_schemes() -> Vec<&'static str> {
@@ -121,7 +126,7 @@ impl<'a, const SCHEME: usize> ApiExtractor<'a> for Bearer<SCHEME> {
         _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let token = bearer(request.headers());
+        let token = bearer(request.headers()).map(str::to_owned);
         token.map(Self).ok_or_else(|| ApiError::unauthorized("send Authorization: Bearer <token>").into())
     }
 }

@@ -22,7 +22,6 @@ use crate::flows::sign_in::View;
 #[derive(Tags)]
 enum Group {
     /// Sign the service's own Telegram account in and out.
-    #[oai(rename = "Telegram account")]
     Connector,
 }
 
@@ -34,11 +33,11 @@ struct SignInRequest {
     phone: String,
     /// The login code that Telegram sent you (not the 2FA password). Leave it out to have a code sent.
     #[serde(default)]
-    #[oai(skip_serializing_if_is_none)]
+    #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 128))]
     password: Option<String>,
     /// The account's 2FA password, once this service has asked for it (`TWO_FACTOR_REQUIRED`).
     #[serde(default)]
-    #[oai(skip_serializing_if_is_none)]
+    #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 4096))]
     two_factor_password: Option<String>,
     /// Have the code sent again, in the next way that Telegram offers.
     #[serde(default)]
@@ -184,7 +183,7 @@ impl SignInRequest {
             code.ok_or_else(|| ApiError::invalid_request("`password` is empty or too long for a login code"))
         });
         let two_factor_password = self.two_factor_password.map(|password| {
-            if password.is_empty() || password.len() > 4096 {
+            if password.is_empty() || password.chars().count() > 4096 {
                 return Err(ApiError::invalid_request("`two_factor_password` is empty or too long"));
             }
             Ok(Secret::new(password))

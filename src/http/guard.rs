@@ -6,10 +6,12 @@ use std::sync::Arc;
 use poem::http::HeaderMap;
 use poem::http::header;
 use poem::{Request, RequestBody};
-use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::registry::Registry;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use subtle::ConstantTimeEq as _;
 
+use super::caller::bearer;
+use super::caller::register_bearer;
 use super::error::ApiError;
 use crate::domain::ids::Secret;
 
@@ -30,11 +32,7 @@ impl OperatorPolicy {
         let Some(token) = &self.token else {
             return self.admits_without_token(headers);
         };
-        let presented = text(headers, header::AUTHORIZATION.as_str()).and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        let Some(presented) = presented else {
+        let Some(presented) = bearer(headers) else {
             return Err("send Authorization: Bearer <CONNECTOR_ADMIN_TOKEN>");
         };
         if bool::from(presented.as_bytes().ct_eq(token.reveal().as_bytes())) {
@@ -116,20 +114,10 @@ impl<'a> ApiExtractor<'a> for Operator {
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        registry.create_security_scheme(
+        register_bearer(
+            registry,
             SCHEME,
-            MetaSecurityScheme {
-                ty: "http",
-                description: Some(
-                    "The value of CONNECTOR_ADMIN_TOKEN. Without one configured, nothing is needed on this machine.",
-                ),
-                name: None,
-                key_in: None,
-                scheme: Some("bearer"),
-                bearer_format: None,
-                flows: None,
-                openid_connect_url: None,
-            },
+            "The value of CONNECTOR_ADMIN_TOKEN. Without one configured, nothing is needed on this machine.",
         );
     }
 

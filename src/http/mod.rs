@@ -9,6 +9,7 @@ mod connector;
 mod cors;
 mod demo;
 mod developers;
+mod document;
 mod error;
 mod guard;
 mod ops;
@@ -21,8 +22,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
+use poem::endpoint::make_sync;
 use poem::http::Method;
 use poem::http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use poem::web::Html;
 use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
 use poem_openapi::OpenApiService;
 use tracing::Instrument as _;
@@ -31,6 +34,7 @@ use self::apps::AppsApi;
 use self::caller::ClientAddress;
 use self::connector::ConnectorApi;
 use self::developers::{AccountsApi, ProjectsApi};
+use self::document::Document;
 pub(crate) use self::guard::OperatorPolicy;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
 use self::sessions::SessionsApi;
@@ -77,11 +81,15 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         demo,
     } = parts;
     let service = service();
-    let (docs, document) = (service.swagger_ui(), service.spec_endpoint());
+    let printed = service.spec();
+    let document = Document::new(&printed);
+    // The page has the document in it, as a script: nothing in there may end that.
+    let docs = service.swagger_ui_html().replace(&printed, &document.text().replace("</", "<\\/"));
+    let (served, known) = (document.clone(), document);
     let pages = if demo { Route::new().nest("/demo", demo::routes()) } else { Route::new() };
     pages
-        .nest("/docs", docs)
-        .at("/openapi.json", document)
+        .nest("/docs", Route::new().at("/", make_sync(move |_| Html(docs.clone()))))
+        .at("/openapi.json", make_sync(move |_| served.response()))
         .nest("/", service)
         .data(Arc::new(operator))
         .data(auth)
@@ -92,7 +100,14 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         .data(readiness)
         .catch_all_error(error::render)
         .around(move |endpoint, request| {
-            observe(endpoint, request, ids.base62(16), Arc::clone(&trusted_proxies))
+            let known = known.clone();
+            let (id, trusted) = (ids.base62(16), Arc::clone(&trusted_proxies));
+            async move {
+                let path = request.uri().path().to_owned();
+                let mut response = observe(endpoint, request, id, trusted).await?;
+                known.name_methods(&path, &mut response);
+                Ok(response)
+            }
         })
 }
 
@@ -111,7 +126,7 @@ pub(crate) fn ops_routes(parts: Parts) -> impl Endpoint {
 
 /// The OpenAPI document, as `telegram-connector openapi` prints it and `/openapi.json` serves it.
 pub fn openapi_document() -> String {
-    service().spec()
+    Document::new(&service().spec()).text().to_owned()
 }
 
 type Apis = (
@@ -126,7 +141,8 @@ fn service() -> OpenApiService<Apis, ()> {
     );
     OpenApiService::new(apis, "telegram-connector", env!("CARGO_PKG_VERSION")).description(
         "Sign in with Telegram, run by its owner. Errors are JSON, `{\"error\",\"code\"}`: `error` is for people, \
-         `code` for programs.",
+         `code` for programs. A path that is not here is 404 `NOT_FOUND`; a method that a path does not have, 405 \
+         `METHOD_NOT_ALLOWED`.",
     )
 }
 

@@ -12,6 +12,7 @@ use super::developers::holder;
 use super::error::ApiError;
 use super::error::AppError;
 use super::standing::iso8601;
+use crate::domain::account::user_id;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Canceller;
 use crate::domain::auth_session::Happening;
@@ -268,8 +269,8 @@ impl SessionsApi {
         telegram_id: Path<String>,
     ) -> Result<JsonAnswer<ForgottenView>, AppError> {
         let owner = holder(&token, &developers).await?;
-        let person = telegram_id.0.parse::<i64>().ok().filter(|id| *id > 0);
-        let person = person.ok_or_else(|| ApiError::invalid_request("`telegram_id` is a number"))?;
+        let person =
+            user_id(&telegram_id.0).ok_or_else(|| ApiError::invalid_request("`telegram_id` is a number"))?;
         let sessions = ledger.forget(&owner, person).await?;
         tracing::info!(developer = %owner, sessions, "a person was forgotten");
         Ok(JsonAnswer(ForgottenView { ok: true, sessions: sessions as u64 }))

@@ -5,6 +5,7 @@ mod records;
 mod sled;
 mod wakeup;
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -200,8 +201,9 @@ pub trait LedgerStore: Send + Sync + 'static {
     /// What was ever counted of a project.
     async fn tally(&self, project: &ProjectId) -> Result<Tally, StoreError>;
 
-    /// Removes ended sessions that were created before an instant, or some of them; counts stay. `true`: there are more.
-    async fn prune(&self, before: Timestamp) -> Result<bool, StoreError>;
+    /// Removes ended sessions that were created before an instant, or some of them; counts stay, but for who was counted
+    /// longer ago than anybody can ask. `true`: there are more.
+    async fn prune(&self, before: Timestamp, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Takes all pending sessions of a project back and erases what is known of people; what is to be told of that.
     async fn clear_project(&self, project: &ProjectId, now: Timestamp) -> Result<Vec<Errand>, StoreError>;
@@ -225,7 +227,7 @@ pub trait LedgerStore: Send + Sync + 'static {
 pub struct Claims {
     /// They, those that were due first first.
     pub deliveries: Vec<Delivery>,
-    /// When there may be others; `None`: nothing else of the project is pending.
+    /// When there may be others; `None`: nothing else of the project is pending, but for what the worker has in hand.
     pub next: Option<Timestamp>,
 }
 
@@ -236,11 +238,12 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// The projects that have pending deliveries, due or not.
     async fn projects_with_deliveries(&self) -> Result<Vec<ProjectId>, StoreError>;
 
-    /// Takes deliveries of a project that are due at `now`, at most `max`. Until `lease_until`, or until they are settled
-    /// or replayed, nobody else gets them.
+    /// Takes deliveries of a project that are due at `now`, at most `max`, none that the worker has `in_hand`. Until
+    /// `lease_until`, or until they are settled or replayed, nobody else gets them.
     async fn claim_deliveries(
         &self,
         project: &ProjectId,
+        in_hand: &HashSet<DeliveryId>,
         now: Timestamp,
         lease_until: Timestamp,
         max: usize,
@@ -253,7 +256,7 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// The delivery.
     async fn delivery(&self, id: &DeliveryId) -> Result<Option<Delivery>, StoreError>;
 
-    /// A project's deliveries, the newest first: those before one that was created then.
+    /// A project's deliveries, the newest first: those before one that was created then. Damaged ones are left out.
     async fn deliveries(
         &self,
         project: &ProjectId,
@@ -264,10 +267,10 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// Makes a delivery pending again, whatever became of it ([`Delivery::replay`]); `None`: there is no such delivery.
     async fn replay_delivery(&self, id: &DeliveryId, now: Timestamp) -> Result<Option<Delivery>, StoreError>;
 
-    /// Removes all deliveries of a project.
+    /// Removes all deliveries of a project, damaged ones too.
     async fn drop_deliveries(&self, project: &ProjectId) -> Result<(), StoreError>;
 
-    /// Removes deliveries that were created before an instant and are not pending; how many.
+    /// Removes deliveries that were created before an instant, pending or not: none may outlive its session. How many.
     async fn prune_deliveries(&self, before: Timestamp) -> Result<usize, StoreError>;
 
     /// Becomes ready when there may be something new to send. Subscribe first, then look.

@@ -10,11 +10,15 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 
 use super::courier::Carried;
 use super::courier::Courier;
 use super::courier::Parcel;
+use crate::domain::auth_session::LIFETIME;
 use crate::domain::clock::Clock;
+use crate::domain::clock::Timestamp;
 use crate::domain::delivery::Attempt;
 use crate::domain::delivery::Delivery;
 use crate::domain::delivery::DeliveryId;
@@ -30,6 +34,8 @@ use crate::store::Claims;
 use crate::store::Store;
 use crate::store::StoreError;
 
+/// How many exchanges there are at once, whatever number of projects has something to send: each needs a socket.
+pub const EXCHANGES: usize = 256;
 /// How many exchanges a project has at once.
 const AT_ONCE: usize = 4;
 /// How long a claim lasts (contract, section 3): twice what an exchange can take.
@@ -42,6 +48,8 @@ const LOOK_AROUND: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(3);
 /// How often old deliveries are removed.
 const TIDY: Duration = Duration::from_secs(3600);
+/// A little longer than a delivery is retried (72 h).
+const RETRIED: Duration = Duration::from_secs(4 * 24 * 3600);
 
 /// Sends what is due. Cloning shares it.
 #[derive(Clone)]
@@ -53,6 +61,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     ids: Ids,
     tasks: Tasks,
+    /// A permit for each exchange. First come, first served, so that nobody's slow receivers keep others out for long.
+    exchanges: Arc<Semaphore>,
     /// The projects that have a worker.
     workers: Mutex<HashMap<ProjectId, Worker>>,
 }
@@ -89,15 +99,17 @@ impl Drop for Place {
 }
 
 impl Dispatcher {
-    /// Nothing is sent before [`Dispatcher::run`].
+    /// Nothing is sent before [`Dispatcher::run`], and never more at once than `exchanges`.
     pub fn new(
         store: Arc<dyn Store>,
         courier: Courier,
         clock: Arc<dyn Clock>,
         ids: Ids,
         tasks: Tasks,
+        exchanges: usize,
     ) -> Self {
-        Self(Arc::new(Shared { store, courier, clock, ids, tasks, workers: Mutex::default() }))
+        let exchanges = Arc::new(Semaphore::new(exchanges));
+        Self(Arc::new(Shared { store, courier, clock, ids, tasks, exchanges, workers: Mutex::default() }))
     }
 
     /// Sees that every project with something to send has a worker, until shutdown.
@@ -133,12 +145,12 @@ impl Dispatcher {
         }
     }
 
-    /// Removes deliveries that are older than `retention`, until shutdown.
+    /// Removes deliveries before their sessions, which are kept for `retention`, until shutdown.
     pub async fn tidy(self, retention: Duration) {
         let stopping = self.0.tasks.stopping();
         loop {
             let now = self.0.clock.now();
-            if let Err(error) = self.0.store.prune_deliveries(now.minus(retention)).await {
+            if let Err(error) = self.0.store.prune_deliveries(oldest_kept(now, retention)).await {
                 tracing::error!(%error, "old deliveries cannot be removed");
             }
             tokio::select! {
@@ -179,33 +191,31 @@ impl Dispatcher {
     async fn serve(&self, place: &Place) {
         let (stopping, project) = (self.0.tasks.stopping(), &place.project);
         let mut under_way = UnderWay::default();
-        while !stopping.is_cancelled() {
+        // What cannot be begun is not claimed.
+        while let Some(mut permits) = self.permits(&mut under_way).await {
             if let Some(worker) = self.workers().get_mut(project) {
                 worker.poked = false;
             }
-            let free = AT_ONCE.saturating_sub(under_way.ids.len());
-            let claims = if free == 0 { None } else { Some(self.claim(project, free).await) };
+            let claims = self.claim(project, &under_way.ids, permits.num_permits()).await;
             let again: BoxFuture<'_, ()> = match claims {
-                None => Box::pin(std::future::pending()),
-                Some(Ok(claims)) => {
-                    let next = claims.next;
+                Ok(claims) => {
                     for claimed in claims.deliveries {
-                        // The clock may run faster than an exchange; then it is still ours.
-                        if under_way.ids.insert(claimed.id.clone()) {
-                            under_way.exchanges.push(self.exchange(claimed));
-                        }
+                        under_way.ids.insert(claimed.id.clone());
+                        under_way.exchanges.push(self.exchange(claimed, permits.split(1)));
                     }
-                    match next {
+                    match claims.next {
                         Some(next) => self.0.clock.sleep_until(next),
                         None if under_way.ids.is_empty() && self.retire(place) => return,
                         None => Box::pin(std::future::pending()),
                     }
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     tracing::error!(%error, %project, "the store does not say what a webhook is to be told");
                     Box::pin(network_sleep(STORE_PAUSE))
                 }
             };
+            // Others need what is left of them.
+            drop(permits);
             tokio::select! {
                 () = under_way.one_ends() => {}
                 () = place.notify.notified() => {}
@@ -216,18 +226,53 @@ impl Dispatcher {
         tokio::select! { () = under_way.all_end() => {}, () = network_sleep(DRAIN) => {} }
     }
 
-    async fn claim(&self, project: &ProjectId, max: usize) -> Result<Claims, StoreError> {
+    /// Permits for as many exchanges as the project may begin now, at least one; `None` at shutdown.
+    async fn permits(&self, under_way: &mut UnderWay) -> Option<OwnedSemaphorePermit> {
+        let stopping = self.0.tasks.stopping();
+        while under_way.ids.len() >= AT_ONCE {
+            tokio::select! { () = under_way.one_ends() => {}, () = stopping.cancelled() => return None }
+        }
+        // Asked for once, or its turn would never come.
+        let first = Arc::clone(&self.0.exchanges).acquire_owned();
+        tokio::pin!(first);
+        let mut permits = loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return None,
+                permit = &mut first => break permit.ok()?,
+                () = under_way.one_ends() => {}
+            }
+        };
+        // None are free while somebody waits.
+        while under_way.ids.len() + permits.num_permits() < AT_ONCE {
+            let Ok(another) = Arc::clone(&self.0.exchanges).try_acquire_owned() else { break };
+            permits.merge(another);
+        }
+        Some(permits)
+    }
+
+    async fn claim(
+        &self,
+        project: &ProjectId,
+        in_hand: &HashSet<DeliveryId>,
+        max: usize,
+    ) -> Result<Claims, StoreError> {
         let now = self.0.clock.now();
-        self.0.store.claim_deliveries(project, now, now.plus(LEASE), max).await
+        self.0.store.claim_deliveries(project, in_hand, now, now.plus(LEASE), max).await
     }
 
     /// Makes one attempt and writes down what came of it. What cannot be written is sent again when the claim ends.
-    fn exchange(&self, claimed: Delivery) -> BoxFuture<'static, DeliveryId> {
+    fn exchange(
+        &self,
+        claimed: Delivery,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> BoxFuture<'static, DeliveryId> {
         let dispatcher = self.clone();
         Box::pin(async move {
             if let Err(error) = dispatcher.try_exchange(&claimed).await {
                 tracing::error!(%error, delivery = %claimed.id, "the store does not take what came of a delivery");
             }
+            drop(permit);
             claimed.id
         })
     }
@@ -245,13 +290,15 @@ impl Dispatcher {
         };
         let (id, event, body) = (&claimed.id, claimed.event.name(), claimed.body.reveal());
         let carried = self.0.courier.carry(Parcel { project: &project, url, id, event, body }).await;
+        // First: after a crash in between it is sent again, and is no longer sent to who is gone. It counts also where the
+        // delivery was replayed or removed meanwhile.
+        self.judge(&project, url, carried.attempt.clone()).await?;
         let mut after = claimed.clone();
         after.attempted(carried.attempt.clone(), carried.asked_to_wait(), &self.0.ids);
-        if !self.0.store.settle_delivery(claimed, &after).await? {
-            return Ok(());
+        if self.0.store.settle_delivery(claimed, &after).await? {
+            note(&after, &carried);
         }
-        note(&after, &carried);
-        self.judge(&project, url, carried.attempt).await
+        Ok(())
     }
 
     /// Writes down what the attempt means for the project's webhook, where it means something.
@@ -294,6 +341,14 @@ impl UnderWay {
     }
 }
 
+/// The deliveries that were created before this are removed, pending or not: one that outlived its session would be found
+/// by nobody who wants a person forgotten. A confirmation comes at most a session's life after the session, and nothing is
+/// removed until the next look. Only a retention of less than four days leaves a delivery longer than its session: else it
+/// could not be retried for as long as was promised.
+fn oldest_kept(now: Timestamp, retention: Duration) -> Timestamp {
+    now.minus(retention.saturating_sub(LIFETIME + TIDY).max(RETRIED))
+}
+
 /// Metrics, and the log for what is given up.
 fn note(delivery: &Delivery, carried: &Carried) {
     let outcome = match &delivery.state {
@@ -319,4 +374,19 @@ fn note(delivery: &Delivery, carried: &Carried) {
 
 fn count(outcome: &'static str) {
     metrics::counter!("connector_webhook_deliveries_total", "outcome" => outcome).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_go_before_their_sessions_but_are_retried_first() {
+        const DAY: u64 = 24 * 3600;
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let kept = |days| now.since(oldest_kept(now, Duration::from_secs(days * DAY))).as_secs();
+        // A confirmation of the last moment goes at the look before the one that removes its session.
+        assert_eq!(kept(90), 90 * DAY - 600 - 3600);
+        assert_eq!((kept(1), kept(4)), (4 * DAY, 4 * DAY));
+    }
 }

@@ -1,5 +1,5 @@
-//! Do others understand us? An unmodified Telethon, JWT and Standard Webhooks libraries and a real browser, which
-//! `.ci/setup` puts in place; and an empty root file system.
+//! Do others understand us? An unmodified Telethon, JWT and Standard Webhooks libraries, schemathesis and a real browser,
+//! which `.ci/setup` puts in place; and an empty root file system.
 #![cfg(test)]
 
 #[path = "../it/support/mod.rs"]
@@ -11,8 +11,10 @@ mod custody;
 mod pages;
 mod person;
 mod proof;
+mod schemathesis;
 mod swagger;
 mod telethon;
+mod verify_proof;
 mod webhook;
 
 /// The path of something that `.ci/setup` installs: a path of the machine, or one below `tests/interop`.

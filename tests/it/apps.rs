@@ -57,6 +57,8 @@ async fn what_cannot_be_is_refused_with_its_code() {
     for (path, body, status, code) in [
         (generate, json!({}), 400, "INVALID_REQUEST"),
         (generate, json!({ "project_id": 7 }), 400, "INVALID_REQUEST"),
+        // An array of the fields in their order is no object.
+        (generate, json!([app.id]), 400, "INVALID_REQUEST"),
         (generate, json!({ "project_id": app.id, "nonce": long }), 400, "INVALID_REQUEST"),
         (generate, json!({ "project_id": "proj_nothere" }), 404, "PROJECT_NOT_FOUND"),
         (generate, json!({ "project_id": "" }), 404, "PROJECT_NOT_FOUND"),
@@ -174,6 +176,14 @@ async fn only_the_projects_own_key_opens_the_servers_side() {
         other.call_keyed("/api/v1/verify", &foreign).await.refusal(),
         (404, "SESSION_NOT_FOUND".into())
     );
+    for client in [json!([null, null]), json!("me"), json!({ "ip": "somewhere" })] {
+        let body = json!({ "project_id": app.id, "client": client });
+        assert_eq!(
+            app.call_keyed("/api/v1/generate", &body).await.refusal(),
+            (400, "INVALID_REQUEST".into()),
+            "{body}"
+        );
+    }
     let both = json!({ "project_id": app.id, "session_token": attempt.token, "proof": "x" });
     assert_eq!(app.call_keyed("/api/v1/verify", &both).await.refusal(), (400, "INVALID_REQUEST".into()));
     assert_eq!(app.consume_proof("not.a.proof").await.refusal(), (400, "INVALID_PROOF".into()));

@@ -1,6 +1,7 @@
 //! What every store promises of webhook deliveries (`store::DeliveryStore`), sentence by sentence. Run for the embedded
 //! one; Postgres joins when it comes.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +88,7 @@ async fn confirmed(store: &Arc<dyn Store>, project: &str, now: Timestamp) -> Del
 
 async fn claim(store: &Arc<dyn Store>, project: &str, now: Timestamp, max: usize) -> Vec<Delivery> {
     let lease_until = now.plus(Duration::from_secs(20));
-    store.claim_deliveries(&id(project), now, lease_until, max).await.unwrap().deliveries
+    store.claim_deliveries(&id(project), &HashSet::new(), now, lease_until, max).await.unwrap().deliveries
 }
 
 fn attempted(delivery: &Delivery, status: u16, now: Timestamp) -> Delivery {
@@ -146,11 +147,11 @@ async fn a_claim_is_one_workers_until_its_lease_ends_or_the_process_does() {
         told.push(confirmed(&store, "proj_shop", at(second)).await);
     }
     assert_eq!(names(&claim(&store, "proj_shop", at(0), 9).await), told[..1], "what is not due yet waits");
-    let claims = store.claim_deliveries(&id("proj_shop"), at(1), at(21), 9).await.unwrap();
+    let claims = store.claim_deliveries(&id("proj_shop"), &HashSet::new(), at(1), at(21), 9).await.unwrap();
     assert_eq!((names(&claims.deliveries), claims.next), (told[1..2].to_vec(), Some(at(2))));
-    let claims = store.claim_deliveries(&id("proj_shop"), at(2), at(22), 9).await.unwrap();
+    let claims = store.claim_deliveries(&id("proj_shop"), &HashSet::new(), at(2), at(22), 9).await.unwrap();
     assert_eq!((names(&claims.deliveries), claims.next), (told[2..].to_vec(), Some(at(20))));
-    let claims = store.claim_deliveries(&id("proj_shop"), at(19), at(39), 9).await.unwrap();
+    let claims = store.claim_deliveries(&id("proj_shop"), &HashSet::new(), at(19), at(39), 9).await.unwrap();
     assert_eq!((names(&claims.deliveries), claims.next), (vec![], Some(at(20))));
     assert_eq!(
         names(&claim(&store, "proj_shop", at(20), 9).await),
@@ -169,6 +170,23 @@ async fn a_claim_is_one_workers_until_its_lease_ends_or_the_process_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_has_in_hand_it_does_not_get_again() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = store_with(folder.path(), &["proj_shop"]).await;
+    let told = confirmed(&store, "proj_shop", at(0)).await;
+    let other = confirmed(&store, "proj_shop", at(0)).await;
+    let in_hand = HashSet::from([told.clone()]);
+    assert_eq!(claim(&store, "proj_shop", at(0), 9).await.len(), 2);
+    store.replay_delivery(&told, at(1)).await.unwrap();
+    let claims = store.claim_deliveries(&id("proj_shop"), &in_hand, at(1), at(21), 9).await.unwrap();
+    assert_eq!((claims.deliveries, claims.next), (vec![], Some(at(20))), "when the other is free");
+    assert_eq!(names(&claim(&store, "proj_shop", at(1), 9).await), [told], "it was not claimed");
+    store.replay_delivery(&other, at(1)).await.unwrap();
+    let claims = store.claim_deliveries(&id("proj_shop"), &in_hand, at(2), at(22), 9).await.unwrap();
+    assert_eq!((names(&claims.deliveries), claims.next), (vec![other], None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_became_of_a_delivery_is_written_once() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = store_with(folder.path(), &["proj_shop"]).await;
@@ -179,7 +197,7 @@ async fn what_became_of_a_delivery_is_written_once() {
     assert!(!store.settle_delivery(&claimed, &attempted(&claimed, 200, at(0))).await.unwrap(), "too late");
     assert_eq!(store.delivery(&told).await.unwrap().as_ref(), Some(&failed));
     let due = failed.due().unwrap();
-    let claims = store.claim_deliveries(&id("proj_shop"), at(1), at(21), 9).await.unwrap();
+    let claims = store.claim_deliveries(&id("proj_shop"), &HashSet::new(), at(1), at(21), 9).await.unwrap();
     assert_eq!((claims.deliveries, claims.next), (vec![], Some(due)));
 
     let claimed = claim(&store, "proj_shop", due, 9).await.remove(0);
@@ -192,7 +210,10 @@ async fn what_became_of_a_delivery_is_written_once() {
     let delivered = attempted(&claimed, 200, at(10));
     assert!(store.settle_delivery(&claimed, &delivered).await.unwrap());
     assert_eq!(store.projects_with_deliveries().await.unwrap(), []);
-    let claims = store.claim_deliveries(&id("proj_shop"), at(9 * DAY), at(9 * DAY + 20), 9).await.unwrap();
+    let claims = store
+        .claim_deliveries(&id("proj_shop"), &HashSet::new(), at(9 * DAY), at(9 * DAY + 20), 9)
+        .await
+        .unwrap();
     assert_eq!((claims.deliveries, claims.next), (vec![], None));
     // So is one that was delivered; with the same id and the same bytes.
     let again = store.replay_delivery(&told, at(20)).await.unwrap().unwrap();
@@ -235,7 +256,7 @@ async fn a_project_gets_its_own_deliveries_in_pages_that_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_old_and_over_is_removed_and_a_person_is_forgotten() {
+async fn what_is_old_is_removed_also_where_it_is_pending() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = store_with(folder.path(), &["proj_shop"]).await;
     let mut told = Vec::new();
@@ -243,16 +264,79 @@ async fn what_is_old_and_over_is_removed_and_a_person_is_forgotten() {
         told.push(confirmed(&store, "proj_shop", at(second)).await);
     }
     let young = confirmed(&store, "proj_shop", at(DAY)).await;
+    let mut on_its_way = None;
     for delivery in claim(&store, "proj_shop", at(DAY), 1_000).await {
-        if delivery.id != told[7] {
+        if delivery.id == told[7] {
+            on_its_way = Some(delivery);
+        } else {
             let settled = attempted(&delivery, 200, at(DAY));
             assert!(store.settle_delivery(&delivery, &settled).await.unwrap());
         }
     }
-    assert_eq!(store.prune_deliveries(at(DAY)).await.unwrap(), 299, "but for the one that is pending");
+    assert_eq!(store.prune_deliveries(at(DAY)).await.unwrap(), 300);
     let left = store.deliveries(&id("proj_shop"), None, 1_000).await.unwrap();
-    assert_eq!(names(&left), [young.clone(), told[7].clone()]);
+    assert_eq!(names(&left), [young]);
     assert_eq!(store.prune_deliveries(at(DAY)).await.unwrap(), 0);
+    assert_eq!(store.delivery(&told[7]).await.unwrap(), None, "its session is not there either");
+    assert_eq!(store.projects_with_deliveries().await.unwrap(), []);
+    let on_its_way = on_its_way.unwrap();
+    let settled = store.settle_delivery(&on_its_way, &attempted(&on_its_way, 500, at(DAY))).await.unwrap();
+    assert!(!settled, "an attempt under way does not bring it back");
+}
+
+/// Overwrites the records of deliveries.
+fn damage(folder: &Path, ids: &[&DeliveryId]) {
+    // Its own threads let go of the folder a moment after the store does.
+    let database = std::iter::from_fn(|| Some(sled::open(folder))).find_map(Result::ok).unwrap();
+    let tree = database.open_tree("sessions").unwrap();
+    for id in ids {
+        let before = tree.insert(format!("wd{id}"), b"\x01nonsense".as_slice()).unwrap();
+        assert!(before.is_some());
+    }
+    database.flush().unwrap();
+}
+
+/// How many keys of a store end with a delivery's id.
+fn keys_of(folder: &Path, id: &DeliveryId) -> usize {
+    let database = std::iter::from_fn(|| Some(sled::open(folder))).find_map(Result::ok).unwrap();
+    let tree = database.open_tree("sessions").unwrap();
+    tree.iter().keys().filter(|key| key.as_ref().unwrap().ends_with(id.as_str().as_bytes())).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_delivery_stops_nobody_else_and_goes_like_the_others() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = store_with(folder.path(), &["proj_a", "proj_b", "proj_c"]).await;
+    let mut told = Vec::new();
+    for second in 0..5 {
+        told.push(confirmed(&store, "proj_a", at(second)).await);
+    }
+    let dropped = confirmed(&store, "proj_c", at(DAY)).await;
+    let forgotten = opened(&store, "proj_b", at(DAY)).await;
+    store.apply(&forgotten.id, &yes(), at(DAY)).await.unwrap();
+    let of_forgotten = DeliveryId::of(&forgotten.id, EventKind::Confirmed);
+    drop(store);
+    damage(folder.path(), &[&told[1], &told[3], &dropped, &of_forgotten]);
+    assert_eq!(keys_of(folder.path(), &told[3]), 4);
+
+    let store = open(folder.path()).await;
+    assert!(store.delivery(&told[1]).await.is_err(), "what is damaged is not made up");
+    let whole = [&told[4], &told[2], &told[0]].map(Clone::clone);
+    let page = store.deliveries(&id("proj_a"), None, 2).await.unwrap();
+    assert_eq!(names(&page), whole[..2], "the page is full all the same");
+    let after = (page[1].created_at, page[1].id.clone());
+    assert_eq!(names(&store.deliveries(&id("proj_a"), Some(&after), 9).await.unwrap()), whole[2..]);
+    assert_eq!(claim(&store, "proj_a", at(9), 9).await.len(), 3);
+
+    assert_eq!(store.prune_deliveries(at(4)).await.unwrap(), 4);
+    assert_eq!(names(&store.deliveries(&id("proj_a"), None, 9).await.unwrap()), whole[..1]);
+    assert_eq!(store.forget_person(&[id("proj_b")], 7, at(DAY)).await.unwrap().sessions, 1);
+    store.drop_deliveries(&id("proj_c")).await.unwrap();
+    drop(store);
+    for gone in [&told[1], &told[3], &dropped, &of_forgotten] {
+        assert_eq!(keys_of(folder.path(), gone), 0, "{gone}");
+    }
+    assert_eq!(keys_of(folder.path(), &told[4]), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

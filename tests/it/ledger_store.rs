@@ -244,12 +244,12 @@ async fn old_sessions_are_removed_and_the_counts_stay() {
         old.push(session);
     }
     let young = created(&store, &ids, "proj_a", at(DAY)).await;
-    assert!(!store.prune(at(3600)).await.unwrap(), "what has not ended stays");
+    assert!(!store.prune(at(3600), at(DAY)).await.unwrap(), "what has not ended stays");
     assert!(store.session(&old[1].id).await.unwrap().is_some());
     store.expire(at(DAY + 1)).await.unwrap();
     let before = tally(&store, "proj_a").await;
-    assert!(store.prune(at(3600)).await.unwrap(), "there are more");
-    assert!(!store.prune(at(3600)).await.unwrap());
+    assert!(store.prune(at(3600), at(DAY)).await.unwrap(), "there are more");
+    assert!(!store.prune(at(3600), at(DAY)).await.unwrap());
     for session in &old {
         assert_eq!(store.session(&session.id).await.unwrap(), None);
     }
@@ -326,4 +326,90 @@ async fn a_cleared_project_leaves_nothing() {
     assert_eq!(tally(&store, "proj_a").await, Tally::default());
     assert_eq!(store.session(&other.id).await.unwrap().unwrap().state, State::Pending);
     assert_eq!(tally(&store, "proj_ab").await.created, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_a_clock_ahead_of_its_time_keeps_nobody_else_from_their_end() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = open(folder.path()).await;
+    let ids = Ids::from_seed([1; 32]);
+    let ahead = created(&store, &ids, "proj_a", at(400 * DAY)).await;
+    for _ in 0..3 {
+        created(&store, &ids, "proj_a", at(1)).await;
+    }
+    assert_eq!(store.expire(at(2)).await.unwrap().next, at(601));
+    store.expire(at(601)).await.unwrap();
+    assert_eq!(tally(&store, "proj_a").await.expired, 3);
+    drop(store);
+    let store = open(folder.path()).await;
+    assert!(!store.prune(at(2 * DAY), at(3 * DAY)).await.unwrap());
+    assert_eq!(whole(&store, listing(&["proj_a"], 50), at(3 * DAY)).await, [ahead.id.to_string()]);
+    created(&store, &ids, "proj_a", at(3 * DAY)).await;
+    store.expire(at(3 * DAY + 600)).await.unwrap();
+    assert_eq!(tally(&store, "proj_a").await.expired, 4);
+    // Its own time comes too.
+    store.expire(at(400 * DAY + 600)).await.unwrap();
+    assert_eq!(tally(&store, "proj_a").await, Tally { created: 5, expired: 5, ..Tally::default() });
+    while store.prune(at(500 * DAY), at(501 * DAY)).await.unwrap() {}
+    assert_eq!(store.session(&ahead.id).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_is_counted_although_the_newest_were_removed_and_the_clock_went_back() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let ids = Ids::from_seed([1; 32]);
+    {
+        let store = open(folder.path()).await;
+        created(&store, &ids, "proj_a", at(10 * DAY)).await;
+        store.expire(at(10 * DAY + 600)).await.unwrap();
+        store.clear_project(&project("proj_a"), at(11 * DAY)).await.unwrap();
+        assert!(store.remove_cleared(&project("proj_a"), at(11 * DAY)).await.unwrap());
+    }
+    let store = open(folder.path()).await;
+    let session = created(&store, &ids, "proj_b", at(1)).await;
+    assert_eq!(tally(&store, "proj_b").await.created, 1);
+    assert_eq!(whole(&store, listing(&["proj_b"], 5), at(2)).await, [session.id.to_string()]);
+    store.expire(at(601)).await.unwrap();
+    assert_eq!(tally(&store, "proj_b").await.expired, 1);
+}
+
+/// Overwrites what is kept below keys that begin like this.
+fn damage(folder: &Path, prefix: &[u8]) {
+    // Its own threads let go of the folder a moment after the store does.
+    let database = std::iter::from_fn(|| Some(sled::open(folder))).find_map(Result::ok).unwrap();
+    let tree = database.open_tree("sessions").unwrap();
+    let keys: Vec<_> = tree.scan_prefix(prefix).keys().map(Result::unwrap).collect();
+    assert!(!keys.is_empty());
+    for key in keys {
+        tree.insert(key, b"\x01nonsense".as_slice()).unwrap();
+    }
+    database.flush().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_record_stops_nobody_else() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let ids = Ids::from_seed([1; 32]);
+    let (broken, whole_one);
+    {
+        let store = open(folder.path()).await;
+        broken = created(&store, &ids, "proj_a", BEGIN).await;
+        whole_one = created(&store, &ids, "proj_a", BEGIN).await;
+        open_by(&store, &whole_one, 7).await;
+        assert_eq!(tally(&store, "proj_a").await.created, 2);
+    }
+    damage(folder.path(), [b"s", broken.id.as_str().as_bytes()].concat().as_slice());
+    damage(folder.path(), b"tproj_a");
+    let store = open(folder.path()).await;
+    assert_eq!(whole(&store, listing(&["proj_a"], 5), at(1)).await, [whole_one.id.to_string()]);
+    assert!(store.tally(&project("proj_a")).await.is_err(), "what is damaged is not made up");
+    let answer = Answer { person: 7, via: BOT, message: 20, tapped: true };
+    apply(&store, &whole_one, Event::Confirm { answer, number: None }, at(2)).await;
+    created(&store, &ids, "proj_b", at(1)).await;
+    store.expire(at(700)).await.unwrap();
+    assert_eq!(tally(&store, "proj_b").await, Tally { created: 1, expired: 1, ..Tally::default() });
+    assert_eq!(tally(&store, "proj_a").await.confirmed, 1, "counting began anew");
+    assert!(!store.prune(at(DAY), at(DAY)).await.unwrap());
+    assert_eq!(store.session(&broken.id).await.unwrap(), None, "it is removed like the others");
+    assert_eq!(whole(&store, listing(&["proj_a", "proj_b"], 5), at(DAY)).await, Vec::<String>::new());
 }

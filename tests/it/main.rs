@@ -12,6 +12,7 @@ mod account;
 mod apps;
 mod architecture;
 mod bots;
+mod clients;
 mod confirm;
 mod confirm_by_person;
 mod confirm_restart;

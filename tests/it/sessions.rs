@@ -240,7 +240,7 @@ async fn a_person_who_is_forgotten_is_gone_from_every_answer() {
     assert_eq!(read(&world, "/api/v1/dev/analytics?days=2").await["confirmed_sessions"], 2, "totals stay");
     let again = as_developer(&world, "DELETE", &format!("/api/v1/dev/users/{person}")).await;
     assert_eq!(again.json()["sessions"], 0);
-    for bad in ["x", "-1", "0", "1.5"] {
+    for bad in ["x", "-1", "0", "1.5", "+5", "007", "12345678901234567"] {
         let answer = as_developer(&world, "DELETE", &format!("/api/v1/dev/users/{bad}")).await;
         assert_eq!(answer.refusal(), (400, "INVALID_REQUEST".into()), "{bad}");
     }

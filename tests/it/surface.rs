@@ -70,6 +70,12 @@ async fn every_error_is_json_with_a_code() {
     assert_eq!(world.service.get("/nowhere").await.refusal(), (404, "NOT_FOUND".into()));
     let put = world.service.send("PUT", "/sign_in", &[], None).await;
     assert_eq!(put.refusal(), (405, "METHOD_NOT_ALLOWED".into()));
+    assert_eq!(put.headers["allow"], "POST, GET, DELETE");
+    let put = world.service.send("PUT", "/api/v1/dev/sessions/some", &[], None).await;
+    assert_eq!(
+        (put.refusal(), &put.headers["allow"]),
+        ((405, "METHOD_NOT_ALLOWED".into()), &"GET".parse().unwrap())
+    );
     let large = format!("{{\"phone\":\"{}\"}}", "1".repeat(70_000));
     let headers = [("content-type", "application/json")];
     let answer = world.service.send("POST", "/sign_in", &headers, Some(&large)).await;
@@ -81,7 +87,9 @@ async fn every_error_is_json_with_a_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documents_are_served_and_current() {
     let world = World::new().await;
-    let served: Value = world.service.get("/openapi.json").await.json();
+    let document = world.service.get("/openapi.json").await;
+    assert_eq!(document.headers["content-type"], "application/json; charset=utf-8");
+    let served: Value = document.json();
     let kept: Value = serde_json::from_str(include_str!("../../openapi/telegram-connector.json")).unwrap();
     assert_eq!(served, kept, "run: cargo run -- openapi > openapi/telegram-connector.json");
     for (status, code) in [("200", "post"), ("206", "post"), ("410", "post"), ("429", "post"), ("503", "get")]
@@ -89,7 +97,7 @@ async fn the_documents_are_served_and_current() {
         assert!(kept["paths"]["/sign_in"][code]["responses"][status].is_object(), "{status} {code}");
     }
     let docs = world.service.get("/docs").await;
-    assert!(docs.body.contains("SwaggerUIBundle") && docs.body.contains("/sign_in"));
+    assert!(docs.body.contains("SwaggerUIBundle") && docs.body.contains(&document.body), "the same document");
     assert!(world.service.get("/").await.body.contains("/docs"));
     assert!(world.service.get("/llms.txt").await.body.contains("/sign_in"));
     world.end().await;

@@ -217,6 +217,8 @@ impl Confirm {
                 }
                 Err(error) => {
                     tracing::error!(%error, "expired sign-ins cannot be ended");
+                    // Some may have been, and what is to be told of them is in the store.
+                    self.outbox.recall();
                     self.clock.now().plus(Duration::from_secs(5))
                 }
             };

@@ -36,7 +36,7 @@ struct LoginRequest {
     password: String,
     /// How long the token shall be good, seconds; 30 days unless said otherwise, at most 365.
     #[serde(default)]
-    #[oai(skip_serializing_if_is_none)]
+    #[oai(skip_serializing_if_is_none, validator(minimum(value = "1"), maximum(value = "31536000")))]
     expires_in: Option<u64>,
 }
 

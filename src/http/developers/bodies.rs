@@ -57,11 +57,11 @@ macro_rules! settings_body {
             /// Origins whose pages may call, as in `https://shop.example`; empty: all. At most 50, each of at
             /// most 255 bytes.
             #[serde(default)]
-            #[oai(skip_serializing_if_is_none)]
+            #[oai(skip_serializing_if_is_none, validator(max_items = 50))]
             allowed_origins: Option<Vec<String>>,
             /// `auto`, `iso8601` or `unix_ms`: how a confirmed poll writes its times. Default: `auto`.
             #[serde(default)]
-            #[oai(skip_serializing_if_is_none)]
+            #[oai(skip_serializing_if_is_none, validator(pattern = "^(auto|iso8601|unix_ms)$"))]
             client_timestamps: Option<String>,
             /// Where "back to the app" leads: https. Null or empty: nowhere.
             #[serde(default, deserialize_with = "null_is_empty")]
@@ -70,7 +70,7 @@ macro_rules! settings_body {
             /// A secret that your apps hold already: 32 to 256 printable ASCII characters, and no space at
             /// either end.
             #[serde(default)]
-            #[oai(skip_serializing_if_is_none)]
+            #[oai(skip_serializing_if_is_none, validator(pattern = "^[!-~][ -~]{30,254}[!-~]$"))]
             secret_key: Option<String>,
             $(
                 $(#[$attribute])*
@@ -118,6 +118,7 @@ settings_body!(
     grace: |body: &ChangeProject| body.grace_seconds,
     /// How long the secret before `secret_key` may still verify proofs, seconds: to 604800 (7 days). Default: 0. It never
     /// authenticates a call. 0 without a `secret_key` ends a grace that is running.
+    #[oai(validator(maximum(value = "604800")))]
     grace_seconds: Option<u64>
 );
 
@@ -127,7 +128,7 @@ pub(super) struct RotateSecret {
     /// How long the secret before may still verify proofs, seconds: to 604800 (7 days). Default: 0. It never
     /// authenticates a call.
     #[serde(default)]
-    #[oai(skip_serializing_if_is_none)]
+    #[oai(skip_serializing_if_is_none, validator(maximum(value = "604800")))]
     pub(super) grace_seconds: Option<u64>,
 }
 

@@ -1,9 +1,8 @@
 //! Webhook deliveries in the embedded store: written in the batch of the session that they tell of, claimed and settled by
 //! `webhooks`.
 //!
-//! Keys, in the tree of the sessions, all below `w`: `d` id → delivery; `q` project, due, id → nothing, while it is
-//! pending; `l` project, creation, id → nothing; `t` creation, id → nothing. Claims live in memory: the folder has one
-//! process, and what it was sending when it died is to be sent again.
+//! Keys are in `delivery_keys`. Claims live in memory: the folder has one process, and what it was sending when it died is
+//! to be sent again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +12,19 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::SledStore;
+use super::delivery_keys::END;
+use super::delivery_keys::LOG;
+use super::delivery_keys::PAST_END;
+use super::delivery_keys::QUEUE;
+use super::delivery_keys::TIME;
+use super::delivery_keys::all_keys;
+use super::delivery_keys::entry;
+use super::delivery_keys::log_key;
+use super::delivery_keys::of_project;
+use super::delivery_keys::queue_key;
+use super::delivery_keys::record_key;
+use super::delivery_keys::time_key;
+use super::delivery_keys::timed;
 use super::unavailable;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::SessionId;
@@ -27,14 +39,6 @@ use crate::store::StoreError;
 use crate::store::Wakeup;
 use crate::store::records;
 
-const RECORD: &[u8; 2] = b"wd";
-const QUEUE: &[u8; 2] = b"wq";
-const LOG: &[u8; 2] = b"wl";
-const TIME: &[u8; 2] = b"wt";
-/// Ends a project's name in a key: no name contains it.
-const END: u8 = 0;
-/// Sorts after everything of a project.
-const PAST_END: u8 = 1;
 /// How long one that cannot be read is left alone.
 const DAMAGED_FOR: Duration = Duration::from_secs(3600);
 /// How many are removed in one batch.
@@ -48,6 +52,8 @@ pub(super) struct Deliveries {
     changes: watch::Sender<()>,
     /// The projects that [`DeliveryStore::projects_with_news`] names next.
     news: Mutex<HashSet<ProjectId>>,
+    /// Those that the log was told of.
+    damaged: Mutex<HashSet<DeliveryId>>,
 }
 
 impl Deliveries {
@@ -59,55 +65,15 @@ impl Deliveries {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn damaged(&self) -> MutexGuard<'_, HashSet<DeliveryId>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Wakes who waits for something to send.
     pub(super) fn wake(&self, project: &ProjectId) {
         self.news().insert(project.clone());
         self.changes.send_replace(());
     }
-}
-
-/// A time as bytes that sort as it does.
-fn ordered(at: Timestamp) -> [u8; 8] {
-    (at.as_millis().cast_unsigned() ^ (1 << 63)).to_be_bytes()
-}
-
-fn unordered(bytes: [u8; 8]) -> Timestamp {
-    Timestamp::from_millis((u64::from_be_bytes(bytes) ^ (1 << 63)).cast_signed())
-}
-
-fn of_project(kind: &[u8], project: &ProjectId, end: u8) -> Vec<u8> {
-    [kind, project.as_str().as_bytes(), &[end]].concat()
-}
-
-fn timed(mut prefix: Vec<u8>, at: Timestamp, id: &DeliveryId) -> Vec<u8> {
-    prefix.extend(ordered(at));
-    prefix.extend(id.as_str().as_bytes());
-    prefix
-}
-
-fn record_key(id: &DeliveryId) -> Vec<u8> {
-    [RECORD, id.as_str().as_bytes()].concat()
-}
-
-fn log_key(delivery: &Delivery) -> Vec<u8> {
-    timed(of_project(LOG, &delivery.project, END), delivery.created_at, &delivery.id)
-}
-
-fn time_key(delivery: &Delivery) -> Vec<u8> {
-    timed(TIME.to_vec(), delivery.created_at, &delivery.id)
-}
-
-fn queue_key(delivery: &Delivery) -> Option<Vec<u8>> {
-    delivery.due().map(|due| timed(of_project(QUEUE, &delivery.project, END), due, &delivery.id))
-}
-
-/// Time and id at the end of a key; `skip` bytes are before them.
-fn entry(key: &[u8], skip: usize) -> Result<(Timestamp, DeliveryId), StoreError> {
-    let parsed = key
-        .get(skip..)
-        .and_then(|rest| rest.split_first_chunk::<8>())
-        .and_then(|(at, id)| Some((unordered(*at), DeliveryId::parse(std::str::from_utf8(id).ok()?)?)));
-    parsed.ok_or_else(|| StoreError::Corrupt("an index of deliveries".to_owned()))
 }
 
 fn context(id: &DeliveryId) -> String {
@@ -155,24 +121,67 @@ impl SledStore {
         self.0.sessions.apply_batch(batch).map_err(unavailable)
     }
 
-    /// Removes these, but for those that are pending where they are `kept`; how many.
-    fn remove(&self, ids: &[DeliveryId], pending_kept: bool) -> Result<usize, StoreError> {
-        let mut claims = self.0.deliveries.hold();
-        let (mut batch, mut removed) = (sled::Batch::default(), 0);
-        for id in ids {
-            let Some(delivery) = self.read_delivery(id)? else { continue };
-            let queued = queue_key(&delivery);
-            if queued.is_some() && pending_kept {
-                continue;
+    /// As it is, where it can be read; the log is told once where it is damaged.
+    fn readable(&self, id: &DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        match self.read_delivery(id) {
+            Err(error @ StoreError::Unavailable(_)) => Err(error),
+            Err(error) => {
+                if self.0.deliveries.damaged().insert(id.clone()) {
+                    tracing::error!(delivery = %id, %error, "a delivery cannot be read");
+                }
+                Ok(None)
             }
-            for key in [record_key(id), log_key(&delivery), time_key(&delivery)].into_iter().chain(queued) {
+            whole => whole,
+        }
+    }
+
+    /// Adds the removal of deliveries to a batch, damaged ones too. The claims must be held.
+    fn uproot(
+        &self,
+        ids: &[DeliveryId],
+        claims: &mut HashMap<DeliveryId, Timestamp>,
+        batch: &mut sled::Batch,
+    ) -> Result<(), StoreError> {
+        let mut damaged = HashSet::new();
+        for id in ids {
+            claims.remove(id);
+            match self.readable(id)? {
+                Some(delivery) => all_keys(&delivery).for_each(|key| batch.remove(key)),
+                None if self.0.sessions.contains_key(record_key(id)).map_err(unavailable)? => {
+                    damaged.insert(id.as_str().as_bytes());
+                }
+                None => {}
+            }
+        }
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        // Whose it was and when it is due is not known: rare enough to look at all keys.
+        let length = damaged.iter().next().map_or(0, |id| id.len());
+        for key in self.0.sessions.scan_prefix(b"w").keys() {
+            let key = key.map_err(unavailable)?;
+            if key
+                .len()
+                .checked_sub(length)
+                .and_then(|at| key.get(at..))
+                .is_some_and(|id| damaged.contains(id))
+            {
                 batch.remove(key);
             }
-            claims.remove(id);
-            removed += 1;
         }
-        self.0.sessions.apply_batch(batch).map_err(unavailable)?;
-        Ok(removed)
+        Ok(())
+    }
+
+    /// Removes deliveries, with the keys of an index that led to them.
+    fn remove(&self, found: &mut Vec<(sled::IVec, DeliveryId)>) -> Result<(), StoreError> {
+        let (keys, ids): (Vec<_>, Vec<_>) = found.drain(..).unzip();
+        let mut batch = sled::Batch::default();
+        let mut claims = self.0.deliveries.hold();
+        self.uproot(&ids, &mut claims, &mut batch)?;
+        for key in keys {
+            batch.remove(key);
+        }
+        self.0.sessions.apply_batch(batch).map_err(unavailable)
     }
 
     /// Does a step that forgets who a session's person is, with a batch that removes the delivery that tells of them.
@@ -184,14 +193,7 @@ impl SledStore {
         // Held to the end, so that nobody settles it back into being.
         let mut claims = self.0.deliveries.hold();
         let mut batch = sled::Batch::default();
-        let id = DeliveryId::of(session, EventKind::Confirmed);
-        if let Some(delivery) = self.read_delivery(&id)? {
-            let queued = queue_key(&delivery);
-            for key in [record_key(&id), log_key(&delivery), time_key(&delivery)].into_iter().chain(queued) {
-                batch.remove(key);
-            }
-            claims.remove(&id);
-        }
+        self.uproot(&[DeliveryId::of(session, EventKind::Confirmed)], &mut claims, &mut batch)?;
         step(batch)
     }
 
@@ -199,6 +201,7 @@ impl SledStore {
     fn take_due(
         &self,
         project: &ProjectId,
+        in_hand: &HashSet<DeliveryId>,
         now: Timestamp,
         lease_until: Timestamp,
         max: usize,
@@ -208,19 +211,17 @@ impl SledStore {
         let (mut taken, mut next) = (Vec::new(), None::<Timestamp>);
         for key in self.0.sessions.scan_prefix(&prefix).keys() {
             let (due, id) = entry(&key.map_err(unavailable)?, prefix.len())?;
+            if in_hand.contains(&id) {
+                continue;
+            }
             let free_at = claims.get(&id).map_or(due, |until| due.max(*until));
             if free_at <= now && taken.len() < max {
-                match self.read_delivery(&id) {
-                    Ok(Some(delivery)) => {
-                        claims.insert(id, lease_until);
-                        taken.push(delivery);
-                    }
-                    Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                if let Some(delivery) = self.readable(&id)? {
+                    claims.insert(id, lease_until);
+                    taken.push(delivery);
+                } else {
                     // It stays, and those after it have their turn.
-                    damaged @ (Ok(None) | Err(_)) => {
-                        tracing::error!(delivery = %id, error = ?damaged.err(), "a delivery cannot be read");
-                        claims.insert(id, now.plus(DAMAGED_FOR));
-                    }
+                    claims.insert(id, now.plus(DAMAGED_FOR));
                 }
                 continue;
             }
@@ -252,11 +253,12 @@ impl DeliveryStore for SledStore {
     async fn claim_deliveries(
         &self,
         project: &ProjectId,
+        in_hand: &HashSet<DeliveryId>,
         now: Timestamp,
         lease_until: Timestamp,
         max: usize,
     ) -> Result<Claims, StoreError> {
-        let claims = self.take_due(project, now, lease_until, max)?;
+        let claims = self.take_due(project, in_hand, now, lease_until, max)?;
         if !claims.deliveries.is_empty() {
             // Nobody may be told of what a crash could still undo.
             self.0.flusher.flushed().await?;
@@ -295,9 +297,12 @@ impl DeliveryStore for SledStore {
             None => of_project(LOG, project, PAST_END),
         };
         let mut deliveries = Vec::new();
-        for key in self.0.sessions.range(prefix.clone()..end).keys().rev().take(limit) {
+        for key in self.0.sessions.range(prefix.clone()..end).keys().rev() {
+            if deliveries.len() >= limit {
+                break;
+            }
             let (_, id) = entry(&key.map_err(unavailable)?, prefix.len())?;
-            deliveries.extend(self.read_delivery(&id)?);
+            deliveries.extend(self.readable(&id)?);
         }
         self.0.flusher.flushed().await?;
         Ok(deliveries)
@@ -321,31 +326,36 @@ impl DeliveryStore for SledStore {
     async fn drop_deliveries(&self, project: &ProjectId) -> Result<(), StoreError> {
         let prefix = of_project(LOG, project, END);
         loop {
-            let mut ids = Vec::new();
+            let mut found = Vec::new();
             for key in self.0.sessions.scan_prefix(&prefix).keys().take(REMOVED_AT_ONCE) {
-                ids.push(entry(&key.map_err(unavailable)?, prefix.len())?.1);
+                let key = key.map_err(unavailable)?;
+                let (_, id) = entry(&key, prefix.len())?;
+                found.push((key, id));
             }
-            if self.remove(&ids, false)? == 0 {
+            if found.is_empty() {
                 return self.0.flusher.flushed().await;
             }
+            self.remove(&mut found)?;
             self.0.flusher.flushed().await?;
         }
     }
 
     async fn prune_deliveries(&self, before: Timestamp) -> Result<usize, StoreError> {
-        let (mut removed, mut ids) = (0, Vec::new());
+        let (mut removed, mut found) = (0, Vec::new());
         for key in self.0.sessions.scan_prefix(TIME).keys() {
-            let (created, id) = entry(&key.map_err(unavailable)?, TIME.len())?;
+            let key = key.map_err(unavailable)?;
+            let (created, id) = entry(&key, TIME.len())?;
             if created >= before {
                 break;
             }
-            ids.push(id);
-            if ids.len() >= REMOVED_AT_ONCE {
-                removed += self.remove(&std::mem::take(&mut ids), true)?;
+            found.push((key, id));
+            removed += 1;
+            if found.len() >= REMOVED_AT_ONCE {
+                self.remove(&mut found)?;
                 self.0.flusher.flushed().await?;
             }
         }
-        removed += self.remove(&ids, true)?;
+        self.remove(&mut found)?;
         self.0.flusher.flushed().await?;
         Ok(removed)
     }

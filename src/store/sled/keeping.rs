@@ -2,12 +2,14 @@
 //! forgotten, stores of an older layout. What is counted and listed is in `ledger`.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::SledStore;
-use super::ledger::CREATION;
-use super::ledger::Creation;
+use super::creations::CREATION;
+use super::creations::Creation;
+use super::creations::passing_over_damage;
 use super::unavailable;
 use crate::domain::auth_session::Event;
 use crate::domain::auth_session::SessionId;
@@ -31,6 +33,8 @@ const LAYOUT: &[u8] = b"m layout";
 const LATEST: &[u8] = &[2];
 /// How many sessions are removed in one go.
 const REMOVED_AT_ONCE: usize = 256;
+/// How long it is known who was counted: a little longer than anybody can ask for (90 days).
+const PEOPLE_KEPT: Duration = Duration::from_secs(100 * 24 * 3600);
 
 impl SledStore {
     /// Brings a store of an older layout up to date: lists and counts the sessions that are there. Begins anew when it was
@@ -40,7 +44,7 @@ impl SledStore {
         if tree.get(LAYOUT).map_err(unavailable)?.as_deref() == Some(LATEST) {
             return Ok(());
         }
-        for kind in [CREATION, b'l', b't', b'u', b'p', b'a', b'm'] {
+        for kind in [CREATION, b'f', b'l', b't', b'u', b'p', b'a', b'm'] {
             for key in tree.scan_prefix([kind]).keys() {
                 tree.remove(key.map_err(unavailable)?).map_err(unavailable)?;
             }
@@ -49,7 +53,7 @@ impl SledStore {
         for key in tree.scan_prefix(b"s").keys() {
             let key = key.map_err(unavailable)?;
             let id = key.get(1..).and_then(|id| SessionId::parse(std::str::from_utf8(id).ok()?));
-            let session = id.map(|id| self.read_session(&id)).transpose()?.flatten();
+            let session = id.map(|id| passing_over_damage(self.read_session(&id))).transpose()?.flatten();
             known.extend(session.map(|session| (session.created_at, session.id)));
         }
         known.sort();
@@ -74,51 +78,97 @@ impl SledStore {
             let key = key.map_err(unavailable)?;
             let id = key.get(prefix.len() + 8..).and_then(|id| std::str::from_utf8(id).ok());
             let Some(id) = id.and_then(SessionId::parse) else { continue };
-            let theirs = self.read_session(&id)?.is_some_and(|session| projects.contains(&session.project));
+            let session = passing_over_damage(self.read_session(&id))?;
+            let theirs = session.is_some_and(|session| projects.contains(&session.project));
             found.extend(theirs.then_some(id));
         }
         Ok(found)
     }
 
     /// Erases what is known of the people of some sessions; pending ones are taken back.
-    async fn forget(&self, ids: &[SessionId], now: Timestamp) -> Result<Forgotten, StoreError> {
-        let mut forgotten = Forgotten::default();
-        for id in ids {
-            let applied = self.forgetting(id, |batch| self.apply_held(id, &Event::Forget, now, batch))?;
-            if let (Applied::Done(step), _) = applied {
-                forgotten.sessions += 1;
-                forgotten.errands.extend(step.errands);
-            }
-        }
+    async fn forget(&self, ids: Vec<SessionId>, now: Timestamp) -> Result<Forgotten, StoreError> {
+        let all = ids.clone();
+        let forgotten = self
+            .aside_of_others(move |store| {
+                let mut forgotten = Forgotten::default();
+                for id in &all {
+                    let applied =
+                        store.forgetting(id, |batch| store.apply_held(id, &Event::Forget, now, batch));
+                    match applied {
+                        Ok((Applied::Done(step), _)) => {
+                            forgotten.sessions += 1;
+                            forgotten.errands.extend(step.errands);
+                        }
+                        Ok((Applied::Refused(..) | Applied::Unknown, _)) => {}
+                        Err(error) => drop(passing_over_damage::<()>(Err(error))?),
+                    }
+                }
+                Ok(forgotten)
+            })
+            .await?;
         self.0.flusher.flushed().await?;
-        for id in ids {
+        for id in &ids {
             self.wake(id);
         }
         Ok(forgotten)
     }
 
-    fn old_creations(&self, before: Timestamp) -> Result<Vec<Creation>, StoreError> {
+    /// Removes some of the sessions that were created before an instant; `true`: there may be more.
+    fn remove_old(&self, before: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
         // What was not counted yet must be before it goes.
         self.count_creations()?;
         let expired = self.expired_up_to()?;
-        let mut old = Vec::new();
-        for creation in self.creations_after(0).take(REMOVED_AT_ONCE) {
+        let mut removed = 0;
+        for creation in self.creations_after(0) {
             let creation = creation?;
-            if creation.at >= before || creation.place > expired {
+            if creation.place > expired || (creation.at >= before && creation.at <= now) {
                 break;
             }
-            old.push(creation);
+            // What a clock ahead of its time made stays until then, and does not keep the rest.
+            if creation.at < before {
+                self.remove_session(&creation)?;
+                removed += 1;
+            }
+            if removed >= REMOVED_AT_ONCE {
+                return Ok(true);
+            }
         }
-        Ok(old)
+        Ok(false)
+    }
+
+    /// Removes some of a cleared project's sessions: `None`: all were looked at, else where to go on. `left`: whether some
+    /// stay.
+    fn remove_some(
+        &self,
+        project: &ProjectId,
+        from: i64,
+        before: Timestamp,
+        left: &mut bool,
+    ) -> Result<Option<i64>, StoreError> {
+        let mut last = None;
+        for listed in self.listed(project, from).take(REMOVED_AT_ONCE) {
+            let (place, id) = listed?;
+            last = Some(place);
+            let session = passing_over_damage(self.read_session(&id))?;
+            if session.is_some_and(|session| session.opening.is_some() && session.created_at >= before) {
+                *left = true;
+                continue;
+            }
+            let at = Timestamp::default();
+            self.remove_session(&Creation { place, at, id, project: project.clone() })?;
+        }
+        Ok(last)
     }
 }
 
 #[async_trait]
 impl LedgerStore for SledStore {
     async fn sessions(&self, listing: &Listing, now: Timestamp) -> Result<Page, StoreError> {
-        let (store, listing) = (self.clone(), listing.clone());
-        let page = tokio::task::spawn_blocking(move || store.page(&listing, now)).await;
-        page.map_err(|_| StoreError::Unavailable("listing sessions panicked".to_owned()))?
+        let listing = listing.clone();
+        let page = self.aside_of_others(move |store| store.page(&listing, now)).await?;
+        // What is told must survive a crash.
+        self.0.flusher.flushed().await?;
+        Ok(page)
     }
 
     async fn day_counts(
@@ -126,55 +176,54 @@ impl LedgerStore for SledStore {
         project: &ProjectId,
         days: RangeInclusive<Day>,
     ) -> Result<Vec<DayCount>, StoreError> {
-        let (store, project) = (self.clone(), project.clone());
-        let counts = tokio::task::spawn_blocking(move || store.counts(&project, &days)).await;
-        counts.map_err(|_| StoreError::Unavailable("counting sessions panicked".to_owned()))?
+        let project = project.clone();
+        self.aside_of_others(move |store| store.counts(&project, &days)).await
     }
 
     async fn tally(&self, project: &ProjectId) -> Result<Tally, StoreError> {
-        self.tally_of_all_days(project)
+        let project = project.clone();
+        self.aside_of_others(move |store| store.tally_of_all_days(&project)).await
     }
 
-    async fn prune(&self, before: Timestamp) -> Result<bool, StoreError> {
-        let old = self.old_creations(before)?;
-        for creation in &old {
-            self.remove_session(creation.place, creation)?;
-        }
-        if !old.is_empty() {
-            self.0.flusher.flushed().await?;
-        }
-        Ok(old.len() == REMOVED_AT_ONCE)
+    async fn prune(&self, before: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
+        let more = self
+            .aside_of_others(move |store| {
+                store.remove_people_before(Day::of(now.minus(PEOPLE_KEPT)))?;
+                store.remove_old(before, now)
+            })
+            .await?;
+        self.0.flusher.flushed().await?;
+        Ok(more)
     }
 
     async fn clear_project(&self, project: &ProjectId, now: Timestamp) -> Result<Vec<Errand>, StoreError> {
-        self.count_creations()?;
         let (mut before, mut errands) = (i64::MAX, Vec::new());
         loop {
-            let some: Result<Vec<_>, StoreError> =
-                self.listed(project, before).take(REMOVED_AT_ONCE).collect();
-            let some = some?;
+            let of = project.clone();
+            let some = self.aside_of_others(move |store| {
+                store.count_creations()?;
+                store.listed(&of, before).take(REMOVED_AT_ONCE).collect::<Result<Vec<_>, _>>()
+            });
+            let some = some.await?;
             let Some((last, _)) = some.last() else { break };
             before = *last;
-            let ids: Vec<_> = some.iter().map(|(_, id)| id.clone()).collect();
-            errands.extend(self.forget(&ids, now).await?.errands);
+            let ids = some.into_iter().map(|(_, id)| id).collect();
+            errands.extend(self.forget(ids, now).await?.errands);
         }
         Ok(errands)
     }
 
     async fn remove_cleared(&self, project: &ProjectId, before: Timestamp) -> Result<bool, StoreError> {
-        self.count_creations()?;
-        let mut left = false;
-        let listed: Result<Vec<_>, StoreError> = self.listed(project, i64::MAX).collect();
-        for (place, id) in listed? {
-            let session = self.read_session(&id)?;
-            if let Some(session) = session.filter(|session| session.created_at >= before) {
-                left |= session.opening.is_some();
-                if session.opening.is_some() {
-                    continue;
-                }
-            }
-            let at = Timestamp::default();
-            self.remove_session(place, &Creation { place, at, id, project: project.clone() })?;
+        let (mut from, mut left) = (Some(i64::MAX), false);
+        while let Some(place) = from {
+            let of = project.clone();
+            (from, left) = self
+                .aside_of_others(move |store| {
+                    store.count_creations()?;
+                    let next = store.remove_some(&of, place, before, &mut left)?;
+                    Ok((next, left))
+                })
+                .await?;
         }
         if !left {
             self.remove_counts(project)?;
@@ -189,7 +238,8 @@ impl LedgerStore for SledStore {
         person: i64,
         now: Timestamp,
     ) -> Result<Forgotten, StoreError> {
-        let ids = self.sessions_with(projects, person)?;
-        self.forget(&ids, now).await
+        let projects = projects.to_vec();
+        let ids = self.aside_of_others(move |store| store.sessions_with(&projects, person)).await?;
+        self.forget(ids, now).await
     }
 }

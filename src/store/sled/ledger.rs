@@ -1,8 +1,9 @@
 //! What the embedded store counts and lists of sessions: the log of their creation, lists of projects, tallies of days,
 //! retention.
 //!
-//! Keys, in the tree of the sessions: `c` place → creation; `l` project, place → id; `t` project, day → tally (day 0: of
-//! all days); `u` project, day → people; `m` → marks. A creation writes only its session and one entry of the log, without
+//! Keys, in the tree of the sessions: `c` place → creation; `f` place → creation that a clock ahead of its time made; `l`
+//! project, place → id; `t` project, day → tally (day 0: of all days); `u` project, day → people; `x` what was damaged;
+//! `m` → marks. A creation writes only its session and one entry of the log, without
 //! a counter that all would wait for; the log is counted later, in large steps, each entry once: the mark of how far it was
 //! counted is in the same batch as the tallies. What came of a session is counted in the batch that writes it.
 
@@ -15,6 +16,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::SledStore;
+use super::creations::COUNTED;
+use super::creations::CREATION;
+use super::creations::Creation;
+use super::creations::EXPIRED;
+use super::creations::ahead_key;
+use super::creations::creation_key;
+use super::creations::mark;
+use super::creations::passing_over_damage;
 use super::sessions::ordered;
 use super::sessions::session_key;
 use super::sessions::unordered;
@@ -34,14 +43,10 @@ use crate::domain::project::ProjectId;
 use crate::store::StoreError;
 use crate::store::records;
 
-pub(super) const CREATION: u8 = b'c';
 const LISTED: u8 = b'l';
 const TALLY: u8 = b't';
 const PEOPLE: u8 = b'u';
-const COUNTED: &[u8] = b"m counted";
-const EXPIRED: &[u8] = b"m expired";
-/// Places of one millisecond.
-const PLACES: i64 = 1 << 20;
+const DAMAGED: u8 = b'x';
 /// How many entries of the log are counted in one batch.
 const COUNTED_AT_ONCE: usize = 512;
 /// How many sessions a page looks at, at most, for those it wants.
@@ -58,35 +63,8 @@ pub(super) struct Ledger {
     tallies: Mutex<()>,
 }
 
-/// An entry of the log.
-pub(super) struct Creation {
-    pub(super) place: i64,
-    pub(super) at: Timestamp,
-    pub(super) id: SessionId,
-    pub(super) project: ProjectId,
-}
-
-fn damaged(what: &str) -> StoreError {
+pub(super) fn damaged(what: &str) -> StoreError {
     StoreError::Corrupt(format!("the ledger ({what})"))
-}
-
-fn creation_key(place: i64) -> Vec<u8> {
-    [&[CREATION], &ordered(place)[..]].concat()
-}
-
-impl Creation {
-    fn read(key: &[u8], value: &[u8]) -> Option<Self> {
-        let place = unordered(*key.get(1..)?.first_chunk()?);
-        let (at, rest) = value.split_first_chunk::<8>()?;
-        let (id, project) = std::str::from_utf8(rest).ok()?.split_once(' ')?;
-        let at = Timestamp::from_millis(unordered(*at));
-        Some(Self { place, at, id: SessionId::parse(id)?, project: ProjectId::parse(project)? })
-    }
-
-    fn value(session: &AuthSession) -> Vec<u8> {
-        let names = format!("{} {}", session.id, session.project);
-        [&ordered(session.created_at.as_millis())[..], names.as_bytes()].concat()
-    }
 }
 
 /// `kind`, project, and what sorts within it. Ids of projects hold no zero.
@@ -102,58 +80,17 @@ impl Ledger {
     pub(super) fn open(tree: &sled::Tree) -> Result<Self, StoreError> {
         let last = tree.scan_prefix([CREATION]).keys().next_back().transpose().map_err(unavailable)?;
         let last = last.and_then(|key| Some(unordered(*key.get(1..)?.first_chunk()?))).unwrap_or(0);
+        // The newest entries may have been removed. Nothing new may come before what was counted or looked at.
+        let last = last.max(mark(tree, COUNTED)?).max(mark(tree, EXPIRED)?);
         Ok(Self { last: Mutex::new(last), tallies: Mutex::default() })
     }
 
-    fn last(&self) -> MutexGuard<'_, i64> {
+    pub(super) fn last(&self) -> MutexGuard<'_, i64> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl SledStore {
-    /// Writes a session and its entry of the log. The entry first: an entry without a session is passed over, a session
-    /// without an entry would never be removed.
-    pub(super) fn write_creation(&self, session: &AuthSession, record: Vec<u8>) -> Result<(), StoreError> {
-        let mut last = self.0.ledger.last();
-        // Rising whatever the clock does, so that a list that is being read never changes before its place.
-        let place = session.created_at.as_millis().saturating_mul(PLACES).max(last.saturating_add(1));
-        let tree = &self.0.sessions;
-        tree.insert(creation_key(place), Creation::value(session)).map_err(unavailable)?;
-        tree.insert(session_key(&session.id), record).map_err(unavailable)?;
-        *last = place;
-        Ok(())
-    }
-
-    /// The entries of the log after a place, of those that are whole.
-    pub(super) fn creations_after(
-        &self,
-        place: i64,
-    ) -> impl Iterator<Item = Result<Creation, StoreError>> + use<> {
-        let last = *self.0.ledger.last();
-        let from = creation_key(place.saturating_add(1));
-        // An empty range where there is nothing new.
-        let to = creation_key(last.max(place).saturating_add(1));
-        self.0.sessions.range(from..to).map(|entry| {
-            let (key, value) = entry.map_err(unavailable)?;
-            Creation::read(&key, &value).ok_or_else(|| damaged("a creation"))
-        })
-    }
-
-    fn mark(&self, name: &[u8]) -> Result<i64, StoreError> {
-        let mark = self.0.sessions.get(name).map_err(unavailable)?;
-        mark.map_or(Ok(0), |mark| mark.first_chunk().copied().map(unordered).ok_or_else(|| damaged("a mark")))
-    }
-
-    /// Up to where sessions were looked at for their end.
-    pub(super) fn expired_up_to(&self) -> Result<i64, StoreError> {
-        self.mark(EXPIRED)
-    }
-
-    /// Looking again does no harm, so nobody waits until this is durable.
-    pub(super) fn set_expired_up_to(&self, place: i64) -> Result<(), StoreError> {
-        self.0.sessions.insert(EXPIRED, &ordered(place)).map_err(unavailable).map(|_| ())
-    }
-
     fn sealed<T: DeserializeOwned + Default>(&self, key: &[u8]) -> Result<T, StoreError> {
         let record = self.0.sessions.get(key).map_err(unavailable)?;
         record.map_or_else(
@@ -183,10 +120,28 @@ impl SledStore {
     ) -> Result<(), StoreError> {
         for day in [day, EVER] {
             let key = day_key(TALLY, project, day);
-            let tally = self.sealed::<Tally>(&key)?.plus(added);
+            let tally = self.to_be_changed::<Tally>(&key, batch)?.plus(added);
             self.put_sealed(key, &tally, batch)?;
         }
         Ok(())
+    }
+
+    /// A count that is about to be written anew. A damaged one is set aside: nobody's sign-in may fail because of it.
+    fn to_be_changed<T: DeserializeOwned + Default>(
+        &self,
+        key: &[u8],
+        batch: &mut sled::Batch,
+    ) -> Result<T, StoreError> {
+        match self.sealed(key) {
+            Err(error @ StoreError::Corrupt(_)) => {
+                tracing::error!(%error, "a count is damaged; it is kept aside, and counting begins anew");
+                if let Some(record) = self.0.sessions.get(key).map_err(unavailable)? {
+                    batch.insert([&[DAMAGED], key].concat(), record);
+                }
+                Ok(T::default())
+            }
+            count => count,
+        }
     }
 
     /// Writes a batch; `ended`: the session that ended with it, which is counted.
@@ -205,7 +160,7 @@ impl SledStore {
         self.add_tally(project, day, tally, &mut batch)?;
         if let (State::Confirmed { .. }, Some(opening)) = (&after.state, &after.opening) {
             let key = day_key(PEOPLE, project, day);
-            let mut people: People = self.sealed(&key)?;
+            let mut people: People = self.to_be_changed(&key, &mut batch)?;
             if people.insert(self.digest(opening.person.id)) {
                 self.put_sealed(key, &people, &mut batch)?;
             }
@@ -223,7 +178,7 @@ impl SledStore {
     pub(super) fn count_creations(&self) -> Result<(), StoreError> {
         loop {
             let _tallies = self.0.ledger.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-            let counted = self.mark(COUNTED)?;
+            let counted = mark(&self.0.sessions, COUNTED)?;
             let mut batch = sled::Batch::default();
             let mut created: BTreeMap<(ProjectId, Day), Tally> = BTreeMap::new();
             let (mut seen, mut up_to) = (0, counted);
@@ -242,14 +197,14 @@ impl SledStore {
             let mut ever: BTreeMap<&ProjectId, Tally> = BTreeMap::new();
             for ((project, day), added) in &created {
                 let key = day_key(TALLY, project, *day);
-                let tally = self.sealed::<Tally>(&key)?.plus(*added);
+                let tally = self.to_be_changed::<Tally>(&key, &mut batch)?.plus(*added);
                 self.put_sealed(key, &tally, &mut batch)?;
                 let of_project = ever.entry(project).or_default();
                 *of_project = of_project.plus(*added);
             }
             for (project, added) in ever {
                 let key = day_key(TALLY, project, EVER);
-                let tally = self.sealed::<Tally>(&key)?.plus(added);
+                let tally = self.to_be_changed::<Tally>(&key, &mut batch)?.plus(added);
                 self.put_sealed(key, &tally, &mut batch)?;
             }
             batch.insert(COUNTED, &ordered(up_to));
@@ -270,7 +225,8 @@ impl SledStore {
         let mut looked_at = 0;
         while let Some((place, index, id)) = heads.pop() {
             looked_at += 1;
-            if let Some(session) = self.read_session(&id)?.filter(|session| listing.shows(session, now)) {
+            let session = passing_over_damage(self.read_session(&id))?;
+            if let Some(session) = session.filter(|session| listing.shows(session, now)) {
                 page.sessions.push(session);
             }
             if let Some(list) = lists.get_mut(index) {
@@ -325,18 +281,32 @@ impl SledStore {
         self.sealed(&day_key(TALLY, project, EVER))
     }
 
-    /// Takes a session out of everything but the tallies.
-    pub(super) fn remove_session(&self, place: i64, creation: &Creation) -> Result<(), StoreError> {
+    /// Takes a session out of everything but the counts.
+    pub(super) fn remove_session(&self, creation: &Creation) -> Result<(), StoreError> {
         // Nothing may write it back meanwhile.
         let _shard = self.0.shards.hold(&creation.id);
         let mut batch = sled::Batch::default();
-        if let Some(person) = self.read_session(&creation.id)?.and_then(|session| self.person_key(&session)) {
+        let session = passing_over_damage(self.read_session(&creation.id))?;
+        if let Some(person) = session.and_then(|session| self.person_key(&session)) {
             batch.remove(person);
         }
         batch.remove(session_key(&creation.id));
-        batch.remove(creation_key(place));
-        batch.remove(of_project(LISTED, &creation.project, &ordered(place)));
+        batch.remove(creation_key(creation.place));
+        batch.remove(ahead_key(creation.place));
+        batch.remove(of_project(LISTED, &creation.project, &ordered(creation.place)));
         self.0.sessions.apply_batch(batch).map_err(unavailable)
+    }
+
+    /// Removes who was counted on days before this one; how many they were is no longer asked.
+    pub(super) fn remove_people_before(&self, day: Day) -> Result<(), StoreError> {
+        for key in self.0.sessions.scan_prefix([PEOPLE]).keys() {
+            let key = key.map_err(unavailable)?;
+            let counted = key.last_chunk::<4>().copied().map(u32::from_be_bytes);
+            if counted.is_some_and(|counted| counted < day.number()) {
+                self.0.sessions.remove(key).map_err(unavailable)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes what was counted of a project.

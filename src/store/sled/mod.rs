@@ -1,7 +1,9 @@
 //! The embedded store: sled 0.34, one process, no set-up. Nothing outside this folder names sled.
 //! A write is acknowledged after it is flushed; one thread flushes for all who wait (group commit).
 
+mod creations;
 mod deliveries;
+mod delivery_keys;
 mod flusher;
 mod keeping;
 mod ledger;

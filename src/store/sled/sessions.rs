@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::SledStore;
+use super::creations::passing_over_damage;
 use super::unavailable;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Event;
@@ -151,21 +152,29 @@ impl SledStore {
         for (seen, creation) in self.creations_after(begun).enumerate() {
             let creation = creation?;
             let end = creation.at.plus(LIFETIME);
-            if end > now || seen >= EXPIRED_AT_ONCE {
+            if creation.at > now {
+                self.set_aside(&creation)?;
+            } else if end > now || seen >= EXPIRED_AT_ONCE {
                 expired.next = end;
                 break;
-            }
-            match self.end(&creation.id, now) {
-                Ok(Some(errands)) => {
-                    expired.errands.extend(errands);
-                    ended.push(creation.id);
-                }
-                Ok(None) => {}
-                Err(error @ StoreError::Unavailable(_)) => return Err(error),
-                // Damaged: those after it have their turn.
-                Err(error) => tracing::error!(%error, session = %creation.id, "a session cannot be ended"),
+            } else if let Some(errands) = self.end(&creation.id, now)? {
+                expired.errands.extend(errands);
+                ended.push(creation.id);
             }
             up_to = creation.place;
+        }
+        for creation in self.aside() {
+            let creation = creation?;
+            let end = creation.at.plus(LIFETIME);
+            if end > now {
+                expired.next = expired.next.min(end);
+                continue;
+            }
+            if let Some(errands) = self.end(&creation.id, now)? {
+                expired.errands.extend(errands);
+                ended.push(creation.id.clone());
+            }
+            self.take_from_aside(&creation)?;
         }
         if up_to != begun {
             self.set_expired_up_to(up_to)?;
@@ -175,14 +184,24 @@ impl SledStore {
 
     /// Ends a session if it is still pending.
     fn end(&self, id: &SessionId, now: Timestamp) -> Result<Option<Vec<Errand>>, StoreError> {
-        let pending = self.read_session(id)?.is_some_and(|session| session.state == State::Pending);
-        if !pending {
+        let session = passing_over_damage(self.read_session(id))?;
+        if session.is_none_or(|session| session.state != State::Pending) {
             return Ok(None);
         }
         match self.apply_held(id, &Event::Expire, now, sled::Batch::default())? {
             (Applied::Done(step), _) => Ok(Some(step.errands)),
             (Applied::Refused(..) | Applied::Unknown, _) => Ok(None),
         }
+    }
+
+    /// Does what may take long where it holds nobody up.
+    pub(super) async fn aside_of_others<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&store)).await;
+        done.map_err(|_| StoreError::Unavailable("the store panicked".to_owned()))?
     }
 
     /// Returns when the write survives a crash.
@@ -254,8 +273,12 @@ impl SessionStore for SledStore {
     }
 
     async fn expire(&self, now: Timestamp) -> Result<Expired, StoreError> {
-        self.count_creations()?;
-        let (expired, ended) = self.end_overdue(now)?;
+        let (expired, ended) = self
+            .aside_of_others(move |store| {
+                store.count_creations()?;
+                store.end_overdue(now)
+            })
+            .await?;
         if !ended.is_empty() {
             self.0.flusher.flushed().await?;
             for id in &ended {
@@ -276,7 +299,8 @@ impl SessionStore for SledStore {
         let mut errands = Vec::new();
         for entry in self.0.sessions.scan_prefix([ERRAND]) {
             let (key, record) = entry.map_err(unavailable)?;
-            errands.push(records::decode(&self.0.sealer, &errand_context(&key), &record)?);
+            let errand = records::decode(&self.0.sealer, &errand_context(&key), &record);
+            errands.extend(passing_over_damage(errand.map(Some))?);
         }
         Ok(errands)
     }

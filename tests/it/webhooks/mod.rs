@@ -2,7 +2,9 @@
 //! `webhook_client`.
 
 mod crash;
+mod dispatching;
 mod repeating;
+mod restarting;
 mod telling;
 
 use std::time::Duration;
