@@ -26,9 +26,9 @@ pub(super) struct JsonBody<T> {
 impl<T: DeserializeOwned> JsonBody<T> {
     /// The body as its type.
     pub(super) fn parse(self) -> Result<T, ApiError> {
-        // Serde would take a list for an object, its fields in order.
+        // Serde would also take an array of the fields in their order.
         if !self.value.is_object() {
-            return Err(ApiError::invalid_request("the body is not an object"));
+            return Err(ApiError::invalid_request("expected an object"));
         }
         serde_path_to_error::deserialize(self.value).map_err(|error| {
             let path = error.path().to_string();
@@ -45,17 +45,6 @@ impl<T: DeserializeOwned> JsonBody<T> {
     }
 }
 
-/// For a field that holds an object or `null`: as [`JsonBody::parse`], no array.
-pub(super) fn object_or_null<'de, D: Deserializer<'de>, T: DeserializeOwned>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    let value = Option::<Value>::deserialize(deserializer)?;
-    if value.as_ref().is_some_and(|value| !value.is_object()) {
-        return Err(D::Error::custom("expected an object"));
-    }
-    value.map(|value| serde_json::from_value(value).map_err(D::Error::custom)).transpose()
-}
-
 /// What serde expected, for people who do not write Rust.
 fn in_words(expected: &str) -> &str {
     match expected {
@@ -66,6 +55,17 @@ fn in_words(expected: &str) -> &str {
         other if other.starts_with("struct ") => "an object",
         other => other,
     }
+}
+
+/// For a field that holds an object or `null`: as [`JsonBody::parse`], no array.
+pub(super) fn object_or_null<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let value = Option::<Value>::deserialize(deserializer)?;
+    if value.as_ref().is_some_and(|value| !value.is_object()) {
+        return Err(D::Error::custom("expected an object"));
+    }
+    value.map(|value| serde_json::from_value(value).map_err(D::Error::custom)).transpose()
 }
 
 impl<T: Type> Payload for JsonBody<T> {
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_without_the_value_and_without_the_names_of_types() {
         for body in [json!(null), json!([{ "number": 1 }]), json!("planted"), json!(7)] {
-            assert_eq!(refusal(body), "the body is not an object");
+            assert_eq!(refusal(body), "expected an object");
         }
         for (body, told) in [
             (json!({ "inner": "planted" }), "`inner`: expected an object"),

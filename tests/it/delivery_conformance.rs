@@ -16,8 +16,9 @@ use telegram_connector::domain::developer::DeveloperId;
 use telegram_connector::domain::ids::Ids;
 use telegram_connector::domain::language::Language;
 use telegram_connector::domain::project::{Project, ProjectId, ProjectSettings, SigningSecret};
-use telegram_connector::domain::seal::Sealer;
-use telegram_connector::store::{Applied, SledStore, Store};
+use telegram_connector::store::{Applied, Store};
+
+use crate::support::open_store;
 
 const BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const BOT: Via = Via { account: 500, bot: true };
@@ -35,14 +36,9 @@ fn id(name: &str) -> ProjectId {
     ProjectId::parse(name).unwrap()
 }
 
-async fn open(folder: &Path) -> Arc<dyn Store> {
-    let sealer = Sealer::new(&[7; 32], ids());
-    Arc::new(SledStore::open(folder, 1024 * 1024, Mode::Sandbox, sealer).await.unwrap())
-}
-
 /// A store in which these projects have webhooks.
 async fn store_with(folder: &Path, projects: &[&str]) -> Arc<dyn Store> {
-    let store = open(folder).await;
+    let store = open_store(folder).await;
     for name in projects {
         let settings = ProjectSettings {
             webhook_url: Some("https://shop.example/hook".to_owned()),
@@ -121,7 +117,7 @@ async fn a_delivery_is_there_exactly_when_the_decision_is_and_survives_a_restart
         store.expire(at(700)).await.unwrap();
         (told.id, cancelled.id, expired.id)
     };
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let all = store.deliveries(&id("proj_shop"), None, 10).await.unwrap();
     let expected = [
         DeliveryId::of(&expired, EventKind::Expired),
@@ -160,7 +156,7 @@ async fn a_claim_is_one_workers_until_its_lease_ends_or_the_process_does() {
     );
 
     drop(store);
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     assert_eq!(names(&claim(&store, "proj_shop", at(20), 9).await), told, "nobody holds them any more");
     // Sixteen workers, each delivery once.
     let at_once = (0..16).map(|_| claim(&store, "proj_shop", at(60), 1));
@@ -319,7 +315,7 @@ async fn a_damaged_delivery_stops_nobody_else_and_goes_like_the_others() {
     damage(folder.path(), &[&told[1], &told[3], &dropped, &of_forgotten]);
     assert_eq!(keys_of(folder.path(), &told[3]), 4);
 
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     assert!(store.delivery(&told[1]).await.is_err(), "what is damaged is not made up");
     let whole = [&told[4], &told[2], &told[0]].map(Clone::clone);
     let page = store.deliveries(&id("proj_a"), None, 2).await.unwrap();

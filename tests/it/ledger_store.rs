@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use telegram_connector::domain::account::Mode;
 use telegram_connector::domain::auth_session::{
     Answer, AuthSession, Event, Origin, Person, Request, SessionToken, State, Status, Via,
 };
@@ -13,8 +12,9 @@ use telegram_connector::domain::ids::Ids;
 use telegram_connector::domain::language::Language;
 use telegram_connector::domain::ledger::{Day, Listing, Page, Tally};
 use telegram_connector::domain::project::ProjectId;
-use telegram_connector::domain::seal::Sealer;
-use telegram_connector::store::{Applied, SledStore, Store};
+use telegram_connector::store::{Applied, Store};
+
+use crate::support::open_store;
 
 /// 2023-11-14, 22:13:20.
 const BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -23,11 +23,6 @@ const DAY: u64 = 24 * 3600;
 
 fn at(seconds: u64) -> Timestamp {
     BEGIN.plus(Duration::from_secs(seconds))
-}
-
-async fn open(folder: &Path) -> Arc<dyn Store> {
-    let sealer = Sealer::new(&[7; 32], Ids::from_seed([9; 32]));
-    Arc::new(SledStore::open(folder, 1024 * 1024, Mode::Sandbox, sealer).await.unwrap())
 }
 
 fn project(name: &str) -> ProjectId {
@@ -102,7 +97,7 @@ async fn tally(store: &Arc<dyn Store>, of: &str) -> Tally {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_is_newest_first_and_what_follows_a_cursor_stays_while_new_ones_arrive() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let ids = Ids::from_seed([1; 32]);
     let mut expected = Vec::new();
     for n in 0..25 {
@@ -127,14 +122,14 @@ async fn a_list_is_newest_first_and_what_follows_a_cursor_stays_while_new_ones_a
     let together = [ids_of(&first), whole(&store, rest, at(1)).await].concat();
     assert_eq!(together, of(&["proj_a", "proj_b"]), "nothing twice, nothing left out");
     drop(store);
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     assert_eq!(whole(&store, listing(&["proj_b"], 2), at(1)).await, of(&["proj_b"]), "after a restart too");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_by_status_finds_those_and_only_those() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let ids = Ids::from_seed([1; 32]);
     let pending = created(&store, &ids, "proj_a", at(300)).await;
     let confirmed = created(&store, &ids, "proj_a", BEGIN).await;
@@ -163,7 +158,7 @@ async fn a_list_by_status_finds_those_and_only_those() {
 async fn everything_is_counted_once_and_expiry_although_nobody_asks() {
     let folder = tempfile::TempDir::new().unwrap();
     let ids = Ids::from_seed([1; 32]);
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     for person in [7, 8, 7] {
         let session = created(&store, &ids, "proj_a", BEGIN).await;
         confirm_by(&store, &session, person).await;
@@ -184,7 +179,7 @@ async fn everything_is_counted_once_and_expiry_although_nobody_asks() {
     let counted = Tally { created: 7, confirmed: 4, cancelled: 1, expired: 0 };
     assert_eq!(tally(&store, "proj_a").await, counted);
     drop(store);
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     assert_eq!(tally(&store, "proj_a").await, counted, "not again after a restart");
     let first = store.expire(at(599)).await.unwrap();
     assert_eq!((first.errands.len(), first.next), (0, at(600)));
@@ -205,7 +200,7 @@ async fn everything_is_counted_once_and_expiry_although_nobody_asks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_that_create_decide_and_look_at_once_nothing_is_missed() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let workers = (0..8_u8).map(|worker| {
         let store = Arc::clone(&store);
         tokio::task::spawn(async move {
@@ -233,7 +228,7 @@ async fn of_many_that_create_decide_and_look_at_once_nothing_is_missed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_sessions_are_removed_and_the_counts_stay() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let ids = Ids::from_seed([1; 32]);
     let mut old = Vec::new();
     for n in 0..300 {
@@ -258,7 +253,7 @@ async fn old_sessions_are_removed_and_the_counts_stay() {
     assert_eq!(tally(&store, "proj_a").await, before);
     assert_eq!((before.created, before.confirmed, before.expired), (301, 30, 270));
     drop(store);
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     store.expire(at(3 * DAY)).await.unwrap();
     assert_eq!(tally(&store, "proj_a").await.expired, 271);
 }
@@ -266,7 +261,7 @@ async fn old_sessions_are_removed_and_the_counts_stay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forgotten_person_is_nowhere_and_proves_nothing() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let ids = Ids::from_seed([1; 32]);
     let confirmed = created(&store, &ids, "proj_a", BEGIN).await;
     confirm_by(&store, &confirmed, 7).await;
@@ -308,7 +303,7 @@ async fn a_forgotten_person_is_nowhere_and_proves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cleared_project_leaves_nothing() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let ids = Ids::from_seed([1; 32]);
     let unopened = created(&store, &ids, "proj_a", BEGIN).await;
     let opened = created(&store, &ids, "proj_a", BEGIN).await;
@@ -331,7 +326,7 @@ async fn a_cleared_project_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_a_clock_ahead_of_its_time_keeps_nobody_else_from_their_end() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let ids = Ids::from_seed([1; 32]);
     let ahead = created(&store, &ids, "proj_a", at(400 * DAY)).await;
     for _ in 0..3 {
@@ -341,7 +336,7 @@ async fn a_session_of_a_clock_ahead_of_its_time_keeps_nobody_else_from_their_end
     store.expire(at(601)).await.unwrap();
     assert_eq!(tally(&store, "proj_a").await.expired, 3);
     drop(store);
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     assert!(!store.prune(at(2 * DAY), at(3 * DAY)).await.unwrap());
     assert_eq!(whole(&store, listing(&["proj_a"], 50), at(3 * DAY)).await, [ahead.id.to_string()]);
     created(&store, &ids, "proj_a", at(3 * DAY)).await;
@@ -359,13 +354,13 @@ async fn what_is_new_is_counted_although_the_newest_were_removed_and_the_clock_w
     let folder = tempfile::TempDir::new().unwrap();
     let ids = Ids::from_seed([1; 32]);
     {
-        let store = open(folder.path()).await;
+        let store = open_store(folder.path()).await;
         created(&store, &ids, "proj_a", at(10 * DAY)).await;
         store.expire(at(10 * DAY + 600)).await.unwrap();
         store.clear_project(&project("proj_a"), at(11 * DAY)).await.unwrap();
         assert!(store.remove_cleared(&project("proj_a"), at(11 * DAY)).await.unwrap());
     }
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let session = created(&store, &ids, "proj_b", at(1)).await;
     assert_eq!(tally(&store, "proj_b").await.created, 1);
     assert_eq!(whole(&store, listing(&["proj_b"], 5), at(2)).await, [session.id.to_string()]);
@@ -392,7 +387,7 @@ async fn a_damaged_record_stops_nobody_else() {
     let ids = Ids::from_seed([1; 32]);
     let (broken, whole_one);
     {
-        let store = open(folder.path()).await;
+        let store = open_store(folder.path()).await;
         broken = created(&store, &ids, "proj_a", BEGIN).await;
         whole_one = created(&store, &ids, "proj_a", BEGIN).await;
         open_by(&store, &whole_one, 7).await;
@@ -400,7 +395,7 @@ async fn a_damaged_record_stops_nobody_else() {
     }
     damage(folder.path(), [b"s", broken.id.as_str().as_bytes()].concat().as_slice());
     damage(folder.path(), b"tproj_a");
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     assert_eq!(whole(&store, listing(&["proj_a"], 5), at(1)).await, [whole_one.id.to_string()]);
     assert!(store.tally(&project("proj_a")).await.is_err(), "what is damaged is not made up");
     let answer = Answer { person: 7, via: BOT, message: 20, tapped: true };

@@ -40,8 +40,8 @@ async fn a_replaced_secret_dies_at_once() {
         assert_eq!(answer.refusal(), (400, "INVALID_REQUEST".into()), "{grace}");
     }
     for (shape, told) in [
-        (Value::Null, "the body is not an object"),
-        (json!([60]), "the body is not an object"),
+        (Value::Null, "expected an object"),
+        (json!([60]), "expected an object"),
         (json!({ "grace_seconds": "60" }), "`grace_seconds`: expected a whole number, not negative"),
     ] {
         let answer = world.dev(&token, "POST", &path, Some(shape)).await;

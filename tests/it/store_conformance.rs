@@ -1,7 +1,6 @@
 //! What every store promises (`store::Store`), sentence by sentence. Run for the embedded one; Postgres joins when it comes.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +16,9 @@ use telegram_connector::domain::errand::{Errand, Reply, Task};
 use telegram_connector::domain::ids::{Ids, Secret};
 use telegram_connector::domain::language::Language;
 use telegram_connector::domain::project::{Project, ProjectId, ProjectSettings, SigningSecret};
-use telegram_connector::domain::seal::Sealer;
-use telegram_connector::store::{Applied, SledStore, Store};
+use telegram_connector::store::{Applied, Store};
+
+use crate::support::open_store;
 
 const BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const BOT: Via = Via { account: 500, bot: true };
@@ -26,11 +26,6 @@ const ALICE: i64 = 7;
 
 fn at(seconds: u64) -> Timestamp {
     BEGIN.plus(Duration::from_secs(seconds))
-}
-
-async fn open(folder: &Path) -> Arc<dyn Store> {
-    let sealer = Sealer::new(&[7; 32], Ids::from_seed([9; 32]));
-    Arc::new(SledStore::open(folder, 1024 * 1024, Mode::Sandbox, sealer).await.unwrap())
 }
 
 fn session(ids: &Ids, begin: Timestamp) -> AuthSession {
@@ -73,7 +68,7 @@ async fn a_session_and_what_follows_from_its_events_survive_a_restart() {
     let ids = Ids::from_seed([1; 32]);
     let session = session(&ids, BEGIN);
     let prompt = {
-        let store = open(folder.path()).await;
+        let store = open_store(folder.path()).await;
         assert_eq!(store.session(&session.id).await.unwrap(), None);
         store.insert_session(&session).await.unwrap();
         assert_eq!(store.session(&session.id).await.unwrap().as_ref(), Some(&session));
@@ -81,13 +76,13 @@ async fn a_session_and_what_follows_from_its_events_survive_a_restart() {
         assert_eq!(store.errands().await.unwrap(), errands);
         errands.into_iter().next().unwrap()
     };
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     assert_eq!(store.errands().await.unwrap(), std::slice::from_ref(&prompt));
     store.finish_errand(&prompt, Some(&Event::PromptSent(Some(20))), at(2)).await.unwrap();
     assert_eq!(store.errands().await.unwrap(), []);
     done(&store, &session, yes(), at(3)).await;
     drop(store);
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let kept = store.session(&session.id).await.unwrap().unwrap();
     assert_eq!((kept.status(at(3)), kept.opening.unwrap().prompt), (Status::Confirmed, Some(20)));
     assert!(matches!(store.errands().await.unwrap().as_slice(), [Errand { task: Task::Outcome { .. }, .. }]));
@@ -96,7 +91,7 @@ async fn a_session_and_what_follows_from_its_events_survive_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_events_that_race_exactly_one_wins() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let ids = Ids::from_seed([1; 32]);
     for round in 0..20 {
         let session = session(&ids, BEGIN);
@@ -129,7 +124,7 @@ async fn of_events_that_race_exactly_one_wins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_64_callers_one_consumes() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let session = session(&Ids::from_seed([1; 32]), BEGIN);
     store.insert_session(&session).await.unwrap();
     done(&store, &session, opened_by(ALICE, 10), at(1)).await;
@@ -147,7 +142,7 @@ async fn of_64_callers_one_consumes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_persons_sessions_are_found_newest_first_whatever_came_of_them() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let ids = Ids::from_seed([1; 32]);
     let sessions = [session(&ids, BEGIN), session(&ids, at(1)), session(&ids, at(2))];
     for (n, one) in sessions.iter().enumerate() {
@@ -177,7 +172,7 @@ async fn a_persons_sessions_are_found_newest_first_whatever_came_of_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_finds_the_session_that_begins_with_it() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let ids = Ids::from_seed([1; 32]);
     let (one, other) = (session(&ids, BEGIN), session(&ids, BEGIN));
     store.insert_session(&one).await.unwrap();
@@ -188,7 +183,7 @@ async fn a_code_finds_the_session_that_begins_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_wakes_who_waits_for_that_session_and_nobody_else() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let ids = Ids::from_seed([1; 32]);
     let (one, other) = (session(&ids, BEGIN), session(&ids, BEGIN));
     for session in [&one, &other] {
@@ -210,7 +205,7 @@ async fn a_change_wakes_who_waits_for_that_session_and_nobody_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn errands_come_back_oldest_first_and_leave_one_by_one() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let errand = |n: u64| Errand {
         via: BOT,
         person: ALICE,
@@ -242,7 +237,7 @@ async fn a_developer_who_is_reset_has_no_tokens_and_others_keep_theirs() {
     let tokens: Vec<_> = (0..4).map(|_| AccessToken::new(&ids)).collect();
     let after = Developer { password: developer(&ids, "another-password").password, ..before.clone() };
     {
-        let store = open(folder.path()).await;
+        let store = open_store(folder.path()).await;
         assert!(store.insert_developer(&before).await.unwrap());
         for (token, developer) in tokens.iter().zip([&before.id, &other, &before.id, &before.id]) {
             let grant = Grant { developer: developer.clone(), expires_at: at(60) };
@@ -250,7 +245,7 @@ async fn a_developer_who_is_reset_has_no_tokens_and_others_keep_theirs() {
         }
         store.reset_developer(&after).await.unwrap();
     }
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     assert_eq!(store.developer_by_email(&before.email).await.unwrap(), Some(after));
     let mut left = Vec::new();
     for token in &tokens {
@@ -273,7 +268,7 @@ async fn projects_developers_and_tokens_are_kept_and_unique() {
     );
     let token = AccessToken::new(&ids);
     {
-        let store = open(folder.path()).await;
+        let store = open_store(folder.path()).await;
         assert!(store.insert_developer(&developer).await.unwrap());
         let twin = Developer { id: DeveloperId::new(&ids), ..developer.clone() };
         assert!(!store.insert_developer(&twin).await.unwrap(), "one developer an address");
@@ -282,7 +277,7 @@ async fn projects_developers_and_tokens_are_kept_and_unique() {
         let grant = Grant { developer: developer.id.clone(), expires_at: at(60) };
         store.insert_grant(&token, &grant).await.unwrap();
     }
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     assert_eq!(store.developer_by_email(&developer.email).await.unwrap(), Some(developer.clone()));
     assert_eq!(*store.project(&project.id).await.unwrap().unwrap(), project);
     assert_eq!(store.projects().await.unwrap().len(), 1);
@@ -295,7 +290,7 @@ async fn projects_developers_and_tokens_are_kept_and_unique() {
 async fn tokens_that_have_ended_are_not_kept() {
     let folder = tempfile::TempDir::new().unwrap();
     let ids = Ids::from_seed([1; 32]);
-    let store = open(folder.path()).await;
+    let store = open_store(folder.path()).await;
     let developer = DeveloperId::new(&ids);
     let mut tokens = Vec::new();
     for seconds in [60, 61] {
@@ -318,7 +313,7 @@ async fn nothing_personal_and_nothing_secret_is_on_disk_in_the_clear() {
     let project_secret = SigningSecret::new(Mode::Sandbox, &ids);
     let person = 5_123_456_789_i64;
     {
-        let store = open(folder.path()).await;
+        let store = open_store(folder.path()).await;
         store.insert_session(&session).await.unwrap();
         done(&store, &session, opened_by(person, 10), at(1)).await;
         let project = Project::new(
