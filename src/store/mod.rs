@@ -121,6 +121,8 @@ pub enum Applied {
 /// What the end of some sessions led to.
 #[derive(Clone, Debug)]
 pub struct Expired {
+    /// How many ended.
+    pub ended: u64,
     /// The errands that were written with it.
     pub errands: Vec<Errand>,
     /// When to look again.

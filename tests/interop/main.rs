@@ -27,3 +27,16 @@ fn equipment(path: &str) -> std::path::PathBuf {
     );
     path
 }
+
+/// What a driver in another language makes of tasks: JSON in, JSON out, in a process of its own.
+fn carried_out(mut command: std::process::Command, tasks: &serde_json::Value) -> Vec<serde_json::Value> {
+    use std::io::Write as _;
+    use std::process::Stdio;
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap_or_else(|error| panic!("{error}; run `.ci/setup`"));
+    child.stdin.take().unwrap().write_all(tasks.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {complaints}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}

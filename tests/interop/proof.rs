@@ -3,11 +3,11 @@
 //! `jsonwebtoken.mjs` do as they are told.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::carried_out;
 use crate::equipment;
 use crate::support::{ALICE, App, Attempt, Options, World};
 
@@ -23,7 +23,7 @@ impl Library {
 
     /// Carries tasks out in a process of its own.
     fn does(self, tasks: &Value) -> Vec<Value> {
-        let mut command = match self {
+        let command = match self {
             Self::PyJwt => {
                 let mut python = Command::new(equipment(".venv/bin/python3"));
                 python.arg(equipment("pyjwt.py"));
@@ -36,17 +36,7 @@ impl Library {
                 node
             }
         };
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{self:?}: {error}; run `.ci/setup`"));
-        child.stdin.take().unwrap().write_all(tasks.to_string().as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let complaints = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{self:?}: {complaints}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        carried_out(command, tasks)
     }
 
     fn signs(self, claims: &Value, secret: &str, algorithm: &str) -> String {

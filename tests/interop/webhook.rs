@@ -1,13 +1,13 @@
 //! Do other people's libraries accept our webhooks? Standard Webhooks' own for Node and for Python, and the check of the
 //! published Node client (protocol, section 6). Nothing is signed or checked here: `webhook.mjs` and `webhook.py` do it.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use telegram_connector::app::AppSettings;
 
+use crate::carried_out;
 use crate::equipment;
 use crate::support::{App, Options, Received, Receiver, World};
 
@@ -24,7 +24,7 @@ enum Library {
 impl Library {
     /// Carries tasks out in a process of its own.
     fn does(self, tasks: &Value) -> Vec<Value> {
-        let mut command = match self {
+        let command = match self {
             Self::Python => {
                 let mut python = Command::new(equipment(".venv/bin/python3"));
                 python.arg(equipment("webhook.py"));
@@ -37,17 +37,7 @@ impl Library {
                 node
             }
         };
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{self:?}: {error}; run `.ci/setup`"));
-        child.stdin.take().unwrap().write_all(tasks.to_string().as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let complaints = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{self:?}: {complaints}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        carried_out(command, tasks)
     }
 }
 

@@ -211,6 +211,8 @@ impl Confirm {
         loop {
             let next = match self.store.expire(self.clock.now()).await {
                 Ok(expired) => {
+                    metrics::counter!("connector_sign_ins_total", "status" => "expired")
+                        .increment(expired.ended);
                     self.outbox.take(expired.errands);
                     let now = self.clock.now();
                     if expired.next <= now { now } else { expired.next.max(now.plus(EXPIRY_PAUSE)) }

@@ -146,7 +146,7 @@ impl SledStore {
     /// Ends the sessions whose time is over, as many as are looked at in one go: which ended, and when to look again.
     fn end_overdue(&self, now: Timestamp) -> Result<(Expired, Vec<SessionId>), StoreError> {
         let (mut expired, mut ended) =
-            (Expired { errands: Vec::new(), next: now.plus(LIFETIME) }, Vec::new());
+            (Expired { ended: 0, errands: Vec::new(), next: now.plus(LIFETIME) }, Vec::new());
         let begun = self.expired_up_to()?;
         let mut up_to = begun;
         for (seen, creation) in self.creations_after(begun).enumerate() {
@@ -179,6 +179,7 @@ impl SledStore {
         if up_to != begun {
             self.set_expired_up_to(up_to)?;
         }
+        expired.ended = ended.len() as u64;
         Ok((expired, ended))
     }
 
