@@ -21,7 +21,8 @@ pub struct AppFlags {
     /// Permit links that show the account's phone number, where it has no username.
     #[arg(long, env = "CONNECTOR_DEEPLINK_BY_PHONE", num_args = 0..=1, default_value_t = false, default_missing_value = "true")]
     pub deeplink_by_phone: bool,
-    /// Create a developer with this e-mail address (and `CONNECTOR_BOOTSTRAP_PASSWORD`) if there is none.
+    /// Create a developer with this e-mail address (and `CONNECTOR_BOOTSTRAP_PASSWORD`) if there is none. One who has the
+    /// address with another password gets this one, and their tokens end.
     #[arg(long, env = "CONNECTOR_BOOTSTRAP_EMAIL")]
     pub bootstrap_email: Option<String>,
     /// A TOML file of projects, applied at each start; they belong to the bootstrap developer.
@@ -34,7 +35,8 @@ pub struct AppFlags {
     /// embedded sandbox that listens on loopback: loopback].
     #[arg(long, env = "CONNECTOR_WEBHOOK_ALLOW", value_delimiter = ',')]
     pub webhook_allow: Vec<String>,
-    /// Days after which ended sessions and webhook deliveries are removed. Totals stay.
+    /// Days after which ended sessions and webhook deliveries are removed; four at least, because webhooks are repeated
+    /// for three. Totals stay.
     #[arg(long, env = "CONNECTOR_RETENTION_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub retention_days: u32,
 }

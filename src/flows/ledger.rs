@@ -30,6 +30,10 @@ const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 /// How long the people of a deleted project's sessions may still be told that it is over: an errand lives a day.
 const STILL_TOLD: Duration = Duration::from_secs(25 * 3600);
 
+/// How long sessions are kept at least: webhooks are repeated for three days, and what they tell must not outlive what
+/// finds the person whom they tell of.
+const KEPT_AT_LEAST: Duration = Duration::from_secs(4 * 24 * 3600);
+
 /// What developers look up. Cloning shares it.
 #[derive(Clone)]
 pub struct Ledger(Arc<Shared>);
@@ -237,8 +241,8 @@ impl Ledger {
                 outbox.recall();
             }
         }
-        let now = self.now();
-        while store.prune(now.minus(*retention), now).await? {}
+        let (now, kept) = (self.now(), (*retention).max(KEPT_AT_LEAST));
+        while store.prune(now.minus(kept), now).await? {}
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use telegram_connector::domain::language::Language;
 use telegram_connector::domain::project::{Project, ProjectId, ProjectSettings, SigningSecret};
 use telegram_connector::store::{Applied, Store};
 
+use crate::support::open_database;
 use crate::support::open_store;
 
 const BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -282,8 +283,7 @@ async fn what_is_old_is_removed_also_where_it_is_pending() {
 
 /// Overwrites the records of deliveries.
 fn damage(folder: &Path, ids: &[&DeliveryId]) {
-    // Its own threads let go of the folder a moment after the store does.
-    let database = std::iter::from_fn(|| Some(sled::open(folder))).find_map(Result::ok).unwrap();
+    let database = open_database(folder);
     let tree = database.open_tree("sessions").unwrap();
     for id in ids {
         let before = tree.insert(format!("wd{id}"), b"\x01nonsense".as_slice()).unwrap();
@@ -294,7 +294,7 @@ fn damage(folder: &Path, ids: &[&DeliveryId]) {
 
 /// How many keys of a store end with a delivery's id.
 fn keys_of(folder: &Path, id: &DeliveryId) -> usize {
-    let database = std::iter::from_fn(|| Some(sled::open(folder))).find_map(Result::ok).unwrap();
+    let database = open_database(folder);
     let tree = database.open_tree("sessions").unwrap();
     tree.iter().keys().filter(|key| key.as_ref().unwrap().ends_with(id.as_str().as_bytes())).count()
 }

@@ -14,6 +14,7 @@ use telegram_connector::domain::ledger::{Day, Listing, Page, Tally};
 use telegram_connector::domain::project::ProjectId;
 use telegram_connector::store::{Applied, Store};
 
+use crate::support::open_database;
 use crate::support::open_store;
 
 /// 2023-11-14, 22:13:20.
@@ -370,8 +371,7 @@ async fn what_is_new_is_counted_although_the_newest_were_removed_and_the_clock_w
 
 /// Overwrites what is kept below keys that begin like this.
 fn damage(folder: &Path, prefix: &[u8]) {
-    // Its own threads let go of the folder a moment after the store does.
-    let database = std::iter::from_fn(|| Some(sled::open(folder))).find_map(Result::ok).unwrap();
+    let database = open_database(folder);
     let tree = database.open_tree("sessions").unwrap();
     let keys: Vec<_> = tree.scan_prefix(prefix).keys().map(Result::unwrap).collect();
     assert!(!keys.is_empty());

@@ -90,6 +90,10 @@ impl Confirm {
             for event in events {
                 if let Err(error) = self.on_event(account, via, event).await {
                     tracing::error!(%error, "the store does not take what happened in Telegram");
+                    // What is damaged stays so: it must not keep what others do waiting.
+                    if !matches!(error, StoreError::Unavailable(_)) {
+                        continue;
+                    }
                     // What was written all the same will not be met again when the event is.
                     self.outbox.recall();
                     return false;

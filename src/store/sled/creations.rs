@@ -31,11 +31,12 @@ pub(super) struct Creation {
 /// What is damaged is told of and left out: it must not stop what concerns others.
 pub(super) fn passing_over_damage<T>(read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
     match read {
-        Err(error @ StoreError::Corrupt(_)) => {
+        Err(error @ StoreError::Unavailable(_)) => Err(error),
+        Err(error) => {
             tracing::error!(%error, "a record is passed over");
             Ok(None)
         }
-        read => read,
+        Ok(record) => Ok(record),
     }
 }
 

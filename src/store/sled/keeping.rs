@@ -44,7 +44,7 @@ impl SledStore {
         if tree.get(LAYOUT).map_err(unavailable)?.as_deref() == Some(LATEST) {
             return Ok(());
         }
-        for kind in [CREATION, b'f', b'l', b't', b'u', b'p', b'a', b'm'] {
+        for kind in [CREATION, b'f', b'l', b't', b'u', b'x', b'p', b'a', b'm'] {
             for key in tree.scan_prefix([kind]).keys() {
                 tree.remove(key.map_err(unavailable)?).map_err(unavailable)?;
             }
@@ -188,8 +188,11 @@ impl LedgerStore for SledStore {
     async fn prune(&self, before: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
         let more = self
             .aside_of_others(move |store| {
-                store.remove_people_before(Day::of(now.minus(PEOPLE_KEPT)))?;
-                store.remove_old(before, now)
+                let more = store.remove_old(before, now)?;
+                if !more {
+                    store.remove_people_before(Day::of(now.minus(PEOPLE_KEPT)))?;
+                }
+                Ok(more)
             })
             .await?;
         self.0.flusher.flushed().await?;

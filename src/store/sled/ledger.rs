@@ -133,14 +133,15 @@ impl SledStore {
         batch: &mut sled::Batch,
     ) -> Result<T, StoreError> {
         match self.sealed(key) {
-            Err(error @ StoreError::Corrupt(_)) => {
+            Err(error @ StoreError::Unavailable(_)) => Err(error),
+            Err(error) => {
                 tracing::error!(%error, "a count is damaged; it is kept aside, and counting begins anew");
                 if let Some(record) = self.0.sessions.get(key).map_err(unavailable)? {
                     batch.insert([&[DAMAGED], key].concat(), record);
                 }
                 Ok(T::default())
             }
-            count => count,
+            Ok(count) => Ok(count),
         }
     }
 
@@ -301,7 +302,8 @@ impl SledStore {
 
     /// Removes who was counted on days before this one; how many they were is no longer asked.
     pub(super) fn remove_people_before(&self, day: Day) -> Result<(), StoreError> {
-        for key in self.0.sessions.scan_prefix([PEOPLE]).keys() {
+        let people = self.0.sessions.scan_prefix([PEOPLE]).keys();
+        for key in people.chain(self.0.sessions.scan_prefix([DAMAGED, PEOPLE]).keys()) {
             let key = key.map_err(unavailable)?;
             let counted = key.last_chunk::<4>().copied().map(u32::from_be_bytes);
             if counted.is_some_and(|counted| counted < day.number()) {
@@ -314,7 +316,9 @@ impl SledStore {
     /// Removes what was counted of a project.
     pub(super) fn remove_counts(&self, project: &ProjectId) -> Result<(), StoreError> {
         for kind in [TALLY, PEOPLE] {
-            for key in self.0.sessions.scan_prefix(of_project(kind, project, &[])).keys() {
+            let counts = of_project(kind, project, &[]);
+            let aside = self.0.sessions.scan_prefix([&[DAMAGED], &counts[..]].concat()).keys();
+            for key in self.0.sessions.scan_prefix(counts).keys().chain(aside) {
                 self.0.sessions.remove(key.map_err(unavailable)?).map_err(unavailable)?;
             }
         }

@@ -152,9 +152,13 @@ impl SledStore {
         for (seen, creation) in self.creations_after(begun).enumerate() {
             let creation = creation?;
             let end = creation.at.plus(LIFETIME);
+            if seen >= EXPIRED_AT_ONCE {
+                expired.next = now;
+                break;
+            }
             if creation.at > now {
                 self.set_aside(&creation)?;
-            } else if end > now || seen >= EXPIRED_AT_ONCE {
+            } else if end > now {
                 expired.next = end;
                 break;
             } else if let Some(errands) = self.end(&creation.id, now)? {
@@ -258,7 +262,7 @@ impl SessionStore for SledStore {
             let id = entry.get(prefix.len() + 8..).and_then(|id| std::str::from_utf8(id).ok());
             if let Some(id) = id.and_then(SessionId::parse) {
                 let of_account = |session: &AuthSession| session.via == via;
-                sessions.extend(self.read_session(&id)?.filter(of_account));
+                sessions.extend(passing_over_damage(self.read_session(&id))?.filter(of_account));
             }
         }
         Ok(sessions)

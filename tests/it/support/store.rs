@@ -8,6 +8,20 @@ use telegram_connector::domain::ids::Ids;
 use telegram_connector::domain::seal::Sealer;
 use telegram_connector::store::{SledStore, Store, StoreError};
 
+/// Opens the database below a store, to do what no store does to it.
+pub(crate) fn open_database(folder: &Path) -> sled::Db {
+    for _ in 0..60_000 / 5 {
+        match sled::open(folder) {
+            Ok(database) => return database,
+            Err(error) if error.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("somebody holds the store in {}", folder.display());
+}
+
 /// Opens the store in a folder, always with the same master key.
 pub(crate) async fn open_store(folder: &Path) -> Arc<dyn Store> {
     for _ in 0..60_000 / 5 {
