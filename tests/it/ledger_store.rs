@@ -390,6 +390,7 @@ async fn a_damaged_record_stops_nobody_else() {
         let store = open_store(folder.path()).await;
         broken = created(&store, &ids, "proj_a", BEGIN).await;
         whole_one = created(&store, &ids, "proj_a", BEGIN).await;
+        open_by(&store, &broken, 7).await;
         open_by(&store, &whole_one, 7).await;
         assert_eq!(tally(&store, "proj_a").await.created, 2);
     }
@@ -397,6 +398,8 @@ async fn a_damaged_record_stops_nobody_else() {
     damage(folder.path(), b"tproj_a");
     let store = open_store(folder.path()).await;
     assert_eq!(whole(&store, listing(&["proj_a"], 5), at(1)).await, [whole_one.id.to_string()]);
+    let of_person = store.sessions_of_person(BOT, 7).await.unwrap();
+    assert_eq!(of_person.iter().map(|one| &one.id).collect::<Vec<_>>(), [&whole_one.id]);
     assert!(store.tally(&project("proj_a")).await.is_err(), "what is damaged is not made up");
     let answer = Answer { person: 7, via: BOT, message: 20, tapped: true };
     apply(&store, &whole_one, Event::Confirm { answer, number: None }, at(2)).await;
