@@ -2,6 +2,8 @@
 //! nothing, while it is pending; `l` project, creation, id → nothing; `t` creation, id → nothing. What is done with them is
 //! in `deliveries`.
 
+use super::sessions::ordered;
+use super::sessions::unordered;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::Delivery;
 use crate::domain::delivery::DeliveryId;
@@ -17,21 +19,12 @@ pub(super) const END: u8 = 0;
 /// Sorts after everything of a project.
 pub(super) const PAST_END: u8 = 1;
 
-/// A time as bytes that sort as it does.
-fn ordered(at: Timestamp) -> [u8; 8] {
-    (at.as_millis().cast_unsigned() ^ (1 << 63)).to_be_bytes()
-}
-
-fn unordered(bytes: [u8; 8]) -> Timestamp {
-    Timestamp::from_millis((u64::from_be_bytes(bytes) ^ (1 << 63)).cast_signed())
-}
-
 pub(super) fn of_project(kind: &[u8], project: &ProjectId, end: u8) -> Vec<u8> {
     [kind, project.as_str().as_bytes(), &[end]].concat()
 }
 
 pub(super) fn timed(mut prefix: Vec<u8>, at: Timestamp, id: &DeliveryId) -> Vec<u8> {
-    prefix.extend(ordered(at));
+    prefix.extend(ordered(at.as_millis()));
     prefix.extend(id.as_str().as_bytes());
     prefix
 }
@@ -54,10 +47,9 @@ pub(super) fn queue_key(delivery: &Delivery) -> Option<Vec<u8>> {
 
 /// Time and id at the end of a key; `skip` bytes are before them.
 pub(super) fn entry(key: &[u8], skip: usize) -> Result<(Timestamp, DeliveryId), StoreError> {
-    let parsed = key
-        .get(skip..)
-        .and_then(|rest| rest.split_first_chunk::<8>())
-        .and_then(|(at, id)| Some((unordered(*at), DeliveryId::parse(std::str::from_utf8(id).ok()?)?)));
+    let parsed = key.get(skip..).and_then(|rest| rest.split_first_chunk::<8>()).and_then(|(at, id)| {
+        Some((Timestamp::from_millis(unordered(*at)), DeliveryId::parse(std::str::from_utf8(id).ok()?)?))
+    });
     parsed.ok_or_else(|| StoreError::Corrupt("an index of deliveries".to_owned()))
 }
 

@@ -110,7 +110,7 @@ impl SledStore {
         Ok(())
     }
 
-    /// Adds to the tallies of a day and of all days.
+    /// Adds to the tally of a day. Once for each in a batch: what the batch holds is not seen.
     fn add_tally(
         &self,
         project: &ProjectId,
@@ -118,12 +118,9 @@ impl SledStore {
         added: Tally,
         batch: &mut sled::Batch,
     ) -> Result<(), StoreError> {
-        for day in [day, EVER] {
-            let key = day_key(TALLY, project, day);
-            let tally = self.to_be_changed::<Tally>(&key, batch)?.plus(added);
-            self.put_sealed(key, &tally, batch)?;
-        }
-        Ok(())
+        let key = day_key(TALLY, project, day);
+        let tally = self.to_be_changed::<Tally>(&key, batch)?.plus(added);
+        self.put_sealed(key, &tally, batch)
     }
 
     /// A count that is about to be written anew. A damaged one is set aside: nobody's sign-in may fail because of it.
@@ -158,7 +155,9 @@ impl SledStore {
         let (project, day) = (&after.project, Day::of(after.created_at));
         let mut tally = Tally::default();
         tally.count(&after.state);
-        self.add_tally(project, day, tally, &mut batch)?;
+        for day in [day, EVER] {
+            self.add_tally(project, day, tally, &mut batch)?;
+        }
         if let (State::Confirmed { .. }, Some(opening)) = (&after.state, &after.opening) {
             let key = day_key(PEOPLE, project, day);
             let mut people: People = self.to_be_changed(&key, &mut batch)?;
@@ -190,23 +189,15 @@ impl SledStore {
                     continue;
                 }
                 batch.insert(of_project(LISTED, &project, &ordered(place)), id.as_str());
-                created.entry((project, Day::of(at))).or_default().created += 1;
+                for day in [Day::of(at), EVER] {
+                    created.entry((project.clone(), day)).or_default().created += 1;
+                }
             }
             if seen == 0 {
                 return Ok(());
             }
-            let mut ever: BTreeMap<&ProjectId, Tally> = BTreeMap::new();
-            for ((project, day), added) in &created {
-                let key = day_key(TALLY, project, *day);
-                let tally = self.to_be_changed::<Tally>(&key, &mut batch)?.plus(*added);
-                self.put_sealed(key, &tally, &mut batch)?;
-                let of_project = ever.entry(project).or_default();
-                *of_project = of_project.plus(*added);
-            }
-            for (project, added) in ever {
-                let key = day_key(TALLY, project, EVER);
-                let tally = self.to_be_changed::<Tally>(&key, &mut batch)?.plus(added);
-                self.put_sealed(key, &tally, &mut batch)?;
+            for ((project, day), added) in created {
+                self.add_tally(&project, day, added, &mut batch)?;
             }
             batch.insert(COUNTED, &ordered(up_to));
             self.0.sessions.apply_batch(batch).map_err(unavailable)?;
