@@ -38,7 +38,7 @@ use self::document::Document;
 pub(crate) use self::guard::OperatorPolicy;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
 use self::sessions::SessionsApi;
-use self::webhooks::{Webhooks, WebhooksApi};
+use self::webhooks::WebhooksApi;
 use crate::domain::ids::Ids;
 use crate::flows::auth::Auth;
 use crate::flows::deliveries::Deliveries;
@@ -93,7 +93,7 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         .nest("/", service)
         .data(Arc::new(operator))
         .data(auth)
-        .data(Webhooks { developers: developers.clone(), deliveries })
+        .data(deliveries)
         .data(developers)
         .data(ledger)
         .data(sign_in)

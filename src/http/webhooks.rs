@@ -10,16 +10,14 @@ use serde::Serialize;
 use super::answer::JsonAnswer;
 use super::caller::Bearer;
 use super::caller::DEVELOPER;
+use super::developers::holder;
 use super::error::AppError;
 use super::standing::iso8601;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::Attempt;
 use crate::domain::delivery::Delivery;
-use crate::domain::developer::AccessToken;
-use crate::domain::developer::DeveloperId;
 use crate::flows::deliveries::Deliveries;
 use crate::flows::deliveries::Trial;
-use crate::flows::developers::DeveloperError;
 use crate::flows::developers::Developers;
 
 /// How many deliveries an answer has unless asked otherwise.
@@ -115,23 +113,18 @@ struct TestView {
     error: Option<String>,
 }
 
-/// Whom the operations below ask.
-#[derive(Clone, Debug)]
-pub(super) struct Webhooks {
-    pub(super) developers: Developers,
-    pub(super) deliveries: Deliveries,
-}
-
 pub(super) struct WebhooksApi;
 
 #[OpenApi(tag = "Group::Webhooks", prefix_path = "/api/v1/dev")]
 impl WebhooksApi {
     /// List what a project's webhook was told
     #[oai(path = "/projects/:id/deliveries", method = "get", operation_id = "listDeliveries")]
+    #[expect(clippy::too_many_arguments, reason = "one for each parameter of the request")]
     async fn deliveries(
         &self,
         token: Bearer<DEVELOPER>,
-        webhooks: Data<&Webhooks>,
+        developers: Data<&Developers>,
+        webhooks: Data<&Deliveries>,
         /// The project.
         id: Path<String>,
         /// How many, 1 to 200; 50 unless said otherwise.
@@ -140,9 +133,9 @@ impl WebhooksApi {
         /// `next_cursor` of the part before.
         cursor: Query<Option<String>>,
     ) -> Result<JsonAnswer<DeliveriesView>, AppError> {
-        let owner = webhooks.holder(&token).await?;
+        let owner = holder(&token, &developers).await?;
         let limit = usize::try_from(limit.0.unwrap_or(PAGE)).unwrap_or(usize::MAX);
-        let page = webhooks.deliveries.log(&owner, &id.0, cursor.0.as_deref(), limit).await?;
+        let page = webhooks.log(&owner, &id.0, cursor.0.as_deref(), limit).await?;
         let deliveries = page.deliveries.iter().map(DeliveryView::new).collect();
         Ok(JsonAnswer(DeliveriesView { deliveries, next_cursor: page.next_cursor }))
     }
@@ -152,12 +145,13 @@ impl WebhooksApi {
     async fn replay(
         &self,
         token: Bearer<DEVELOPER>,
-        webhooks: Data<&Webhooks>,
+        developers: Data<&Developers>,
+        webhooks: Data<&Deliveries>,
         /// The delivery.
         id: Path<String>,
     ) -> Result<JsonAnswer<DeliveryView>, AppError> {
-        let owner = webhooks.holder(&token).await?;
-        let delivery = webhooks.deliveries.replay(&owner, &id.0).await?;
+        let owner = holder(&token, &developers).await?;
+        let delivery = webhooks.replay(&owner, &id.0).await?;
         Ok(JsonAnswer(DeliveryView::new(&delivery)))
     }
 
@@ -166,18 +160,13 @@ impl WebhooksApi {
     async fn test(
         &self,
         token: Bearer<DEVELOPER>,
-        webhooks: Data<&Webhooks>,
+        developers: Data<&Developers>,
+        webhooks: Data<&Deliveries>,
         /// The project.
         id: Path<String>,
     ) -> Result<JsonAnswer<TestView>, AppError> {
-        let owner = webhooks.holder(&token).await?;
-        Ok(JsonAnswer(TestView::new(webhooks.deliveries.test(&owner, &id.0).await?)))
-    }
-}
-
-impl Webhooks {
-    async fn holder(&self, token: &Bearer<DEVELOPER>) -> Result<DeveloperId, DeveloperError> {
-        self.developers.holder(&AccessToken::claimed(&token.0)).await
+        let owner = holder(&token, &developers).await?;
+        Ok(JsonAnswer(TestView::new(webhooks.test(&owner, &id.0).await?)))
     }
 }
 
