@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::ownership::owned;
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;
 use crate::domain::clock::Timestamp;
@@ -16,7 +17,6 @@ use crate::domain::delivery::test_body;
 use crate::domain::developer::DeveloperId;
 use crate::domain::ids::Ids;
 use crate::domain::project::Project;
-use crate::domain::project::ProjectId;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::webhooks::courier::Courier;
@@ -150,8 +150,7 @@ impl Deliveries {
     pub(crate) async fn replay(&self, owner: &DeveloperId, id: &str) -> Result<Delivery, DeliveryError> {
         let id = DeliveryId::parse(id).ok_or(DeliveryError::DeliveryNotFound)?;
         let delivery = self.store.delivery(&id).await?.ok_or(DeliveryError::DeliveryNotFound)?;
-        let project = self.store.project(&delivery.project).await?;
-        let project = project.filter(|project| project.owner == *owner);
+        let project = owned(&*self.store, owner, delivery.project.as_str()).await?;
         let project = project.ok_or(DeliveryError::DeliveryNotFound)?;
         if project.webhook().is_none() {
             let disabled =
@@ -179,9 +178,7 @@ impl Deliveries {
     }
 
     async fn project(&self, owner: &DeveloperId, id: &str) -> Result<Arc<Project>, DeliveryError> {
-        let id = ProjectId::parse(id).ok_or(DeliveryError::ProjectNotFound)?;
-        let project = self.store.project(&id).await?;
-        project.filter(|project| project.owner == *owner).ok_or(DeliveryError::ProjectNotFound)
+        owned(&*self.store, owner, id).await?.ok_or(DeliveryError::ProjectNotFound)
     }
 }
 

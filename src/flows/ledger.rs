@@ -7,6 +7,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::outbox::Outbox;
+use super::ownership::owned;
+use super::ownership::projects_of;
+use super::to_its_end::to_its_end;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::Status;
@@ -123,7 +126,7 @@ impl Ledger {
 
     /// A part of the list of a developer's sessions, newest first.
     pub(crate) async fn sessions(&self, owner: &DeveloperId, query: Query) -> Result<Found, LedgerError> {
-        let projects = self.chosen(owner, query.project.as_deref()).await?;
+        let projects = chosen(&projects_of(&*self.0.store, owner).await?, query.project.as_deref())?;
         let ids = projects.iter().map(|project| project.id.clone()).collect();
         let Query { status, before, limit, .. } = query;
         let listing = Listing { projects: ids, status, before, limit };
@@ -139,8 +142,7 @@ impl Ledger {
     pub(crate) async fn session(&self, owner: &DeveloperId, id: &str) -> Result<Listed, LedgerError> {
         let id = SessionId::parse(id).ok_or(LedgerError::SessionNotFound)?;
         let session = self.0.store.session(&id).await?.ok_or(LedgerError::SessionNotFound)?;
-        let project = self.0.store.project(&session.project).await?;
-        let project = project.filter(|project| project.owner == *owner);
+        let project = owned(&*self.0.store, owner, session.project.as_str()).await?;
         Ok(Listed { session, project: project.ok_or(LedgerError::SessionNotFound)? })
     }
 
@@ -156,7 +158,8 @@ impl Ledger {
         let first = window.clone().next().unwrap_or(today);
         let mut counted: Vec<(Day, Tally, People)> =
             window.map(|day| (day, Tally::default(), People::default())).collect();
-        for project in self.chosen(owner, project).await? {
+        let projects = projects_of(&*self.0.store, owner).await?;
+        for project in chosen(&projects, project)? {
             for count in self.0.store.day_counts(&project.id, first..=today).await? {
                 let same_day = |one: &&mut (Day, Tally, People)| one.0 == count.day;
                 if let Some((_, tally, people)) = counted.iter_mut().find(same_day) {
@@ -170,12 +173,7 @@ impl Ledger {
             total = (total.0.plus(*tally), total.1.union(people));
         }
         let days = counted.iter().map(|(day, tally, people)| (*day, *tally, people.count())).collect();
-        Ok(Analytics {
-            total: total.0,
-            people: total.1.count(),
-            days,
-            projects: self.projects_of(owner).await?,
-        })
+        Ok(Analytics { total: total.0, people: total.1.count(), days, projects })
     }
 
     /// What was ever counted of a project.
@@ -187,7 +185,7 @@ impl Ledger {
     pub(crate) async fn people_of_month(&self, owner: &DeveloperId) -> Result<u64, StoreError> {
         let today = Day::of(self.now());
         let mut people = People::default();
-        for project in self.projects_of(owner).await? {
+        for project in projects_of(&*self.0.store, owner).await? {
             for count in self.0.store.day_counts(&project.id, today.month_begin()..=today).await? {
                 people = people.union(&count.people);
             }
@@ -197,19 +195,17 @@ impl Ledger {
 
     /// Erases what is known of a person in a developer's projects; how many sessions knew them.
     pub(crate) async fn forget(&self, owner: &DeveloperId, person: i64) -> Result<usize, LedgerError> {
-        let projects = self.projects_of(owner).await?;
+        let projects = projects_of(&*self.0.store, owner).await?;
         let ids: Vec<_> = projects.iter().map(|project| project.id.clone()).collect();
         let ledger = self.clone();
-        // To its end, also when the caller hangs up meanwhile.
-        let work = self.0.tasks.spawn("forget a person", async move {
+        to_its_end(&self.0.tasks, "forget a person", async move {
             let forgotten = ledger.0.store.forget_person(&ids, person, ledger.now()).await;
             // What was written before the store failed is to be told all the same.
             let forgotten = forgotten.inspect_err(|_| ledger.0.outbox.recall())?;
             ledger.0.outbox.take(forgotten.errands);
-            Ok::<_, StoreError>(forgotten.sessions)
-        });
-        let forgotten = work.await.map_err(|_| StoreError::Unavailable("the step was cut off".to_owned()))?;
-        Ok(forgotten?)
+            Ok(forgotten.sessions)
+        })
+        .await
     }
 
     /// A project was deleted: its sessions go now.
@@ -255,25 +251,14 @@ impl Ledger {
         }
         Ok(())
     }
+}
 
-    async fn projects_of(&self, owner: &DeveloperId) -> Result<Vec<Arc<Project>>, StoreError> {
-        let all = self.0.store.projects().await?;
-        Ok(all.into_iter().filter(|project| project.owner == *owner).collect())
+/// All projects, or the one that is asked for.
+fn chosen(projects: &[Arc<Project>], id: Option<&str>) -> Result<Vec<Arc<Project>>, LedgerError> {
+    let wanted = |project: &&Arc<Project>| id.is_none_or(|id| project.id.as_str() == id);
+    let chosen: Vec<_> = projects.iter().filter(wanted).cloned().collect();
+    if id.is_some() && chosen.is_empty() {
+        return Err(LedgerError::ProjectNotFound);
     }
-
-    /// All projects of a developer, or the one that is asked for.
-    async fn chosen(
-        &self,
-        owner: &DeveloperId,
-        project: Option<&str>,
-    ) -> Result<Vec<Arc<Project>>, LedgerError> {
-        let mut projects = self.projects_of(owner).await?;
-        if let Some(id) = project {
-            projects.retain(|project| project.id.as_str() == id);
-            if projects.is_empty() {
-                return Err(LedgerError::ProjectNotFound);
-            }
-        }
-        Ok(projects)
-    }
+    Ok(chosen)
 }

@@ -7,6 +7,8 @@ pub mod deliveries;
 pub mod developers;
 pub mod ledger;
 pub mod outbox;
+mod ownership;
 pub mod readiness;
 pub mod sign_in;
 mod texts;
+mod to_its_end;

@@ -14,6 +14,7 @@ pub(crate) use self::create::Client;
 pub(crate) use self::create::Created;
 pub(crate) use self::watch::Watch;
 use super::accounts::Accounts;
+use super::to_its_end::to_its_end;
 use crate::domain::account::Mode;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Event;
@@ -290,18 +291,17 @@ impl Auth {
         session.filter(|session| session.project == project.id).ok_or(AuthError::SessionNotFound)
     }
 
-    /// Applies an event to its end, also when the caller hangs up meanwhile.
+    /// Applies an event.
     async fn apply(&self, id: SessionId, event: Event) -> Result<Applied, AuthError> {
         let auth = self.clone();
-        let step = self.0.tasks.spawn("session", async move {
+        to_its_end(&self.0.tasks, "session", async move {
             let applied = auth.0.store.apply(&id, &event, auth.0.clock.now()).await?;
             if let Applied::Done(step) = &applied {
                 auth.0.outbox.take(step.errands.iter().cloned());
             }
-            Ok::<_, StoreError>(applied)
-        });
-        let applied = step.await.map_err(|_| StoreError::Unavailable("the step was cut off".to_owned()))?;
-        Ok(applied?)
+            Ok(applied)
+        })
+        .await
     }
 
     fn standing(&self, session: AuthSession, project: Arc<Project>) -> Result<Standing, AuthError> {

@@ -21,6 +21,7 @@ pub(crate) use self::projects::Seen;
 use self::slowing::Slowing;
 use super::accounts::Accounts;
 use super::ledger::Ledger;
+use super::to_its_end::to_its_end;
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;
 use crate::domain::developer::BadEmail;
@@ -161,45 +162,13 @@ impl Developers {
         &self,
         work: impl Future<Output = Result<T, DeveloperError>> + Send + 'static,
     ) -> Result<T, DeveloperError> {
-        to_its_end(&self.0.tasks, work).await
+        to_its_end(&self.0.tasks, "developers", work).await
     }
-}
-
-/// Does something to its end, also when the caller hangs up meanwhile: what is in memory must not stay behind the store,
-/// nor a bot run for nobody.
-async fn to_its_end<T: Send + 'static>(
-    tasks: &Tasks,
-    work: impl Future<Output = Result<T, DeveloperError>> + Send + 'static,
-) -> Result<T, DeveloperError> {
-    let done = tasks.spawn("developers", work).await;
-    done.map_err(|_| StoreError::Unavailable("the step was cut off".to_owned()))?
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
-
     use super::*;
-
-    #[tokio::test]
-    async fn who_hangs_up_does_not_cut_a_step_in_half() {
-        let (start, started) = oneshot::channel();
-        let (release, released) = oneshot::channel();
-        let (end, ended) = oneshot::channel();
-        let tasks = Tasks::new();
-        let step = async move {
-            start.send(()).unwrap();
-            released.await.unwrap();
-            end.send(()).unwrap();
-            Ok(())
-        };
-        tokio::select! {
-            _ = to_its_end(&tasks, step) => panic!("it cannot be done yet"),
-            reached = started => reached.unwrap(),
-        }
-        release.send(()).unwrap();
-        ended.await.unwrap();
-    }
 
     #[test]
     fn a_wait_is_told_in_seconds_after_which_it_is_over() {

@@ -19,6 +19,8 @@ use crate::domain::project_wishes::BadWish;
 use crate::domain::project_wishes::Change;
 use crate::domain::project_wishes::Wishes;
 use crate::domain::project_wishes::grace;
+use crate::flows::ownership::owned;
+use crate::flows::ownership::projects_of;
 use crate::store::StoreError;
 use crate::telegram::TelegramError;
 
@@ -66,10 +68,8 @@ impl Developers {
     /// A developer's projects, the oldest first.
     pub(crate) async fn projects(&self, owner: &DeveloperId) -> Result<Vec<Seen>, DeveloperError> {
         let mut seen = Vec::new();
-        for project in self.0.store.projects().await? {
-            if project.owner == *owner {
-                seen.push(self.seen(project).await?);
-            }
+        for project in projects_of(&*self.0.store, owner).await? {
+            seen.push(self.seen(project).await?);
         }
         Ok(seen)
     }
@@ -221,14 +221,11 @@ impl Developers {
 
     /// A developer's project.
     async fn owned(&self, owner: &DeveloperId, id: &str) -> Result<Arc<Project>, DeveloperError> {
-        let id = ProjectId::parse(id).ok_or(DeveloperError::ProjectNotFound)?;
-        let project = self.0.store.project(&id).await?;
-        project.filter(|project| project.owner == *owner).ok_or(DeveloperError::ProjectNotFound)
+        owned(&*self.0.store, owner, id).await?.ok_or(DeveloperError::ProjectNotFound)
     }
 
     async fn has_room(&self, owner: &DeveloperId) -> Result<(), DeveloperError> {
-        let projects = self.0.store.projects().await?;
-        let theirs = projects.iter().filter(|project| project.owner == *owner).count();
+        let theirs = projects_of(&*self.0.store, owner).await?.len();
         (theirs < MOST_PROJECTS).then_some(()).ok_or(DeveloperError::TooManyProjects)
     }
 
