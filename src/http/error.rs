@@ -9,6 +9,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
 
 pub(super) use self::app::AppError;
+use crate::flows::developers::seconds;
 use crate::flows::sign_in::SignInError;
 use crate::telegram::TelegramError;
 
@@ -63,7 +64,12 @@ pub(super) enum ApiError {
     Internal(Json<ErrorBody>),
     /// Telegram, the store or the session store cannot be reached now. Nothing is lost; repeat the request.
     #[oai(status = 503)]
-    Unavailable(Json<ErrorBody>),
+    Unavailable(
+        Json<ErrorBody>,
+        /// Seconds to wait, where that is known.
+        #[oai(header = "Retry-After")]
+        Option<u64>,
+    ),
 }
 
 /// An error of an operation that takes no body and asks for no code: what of [`ApiError`] it can answer.
@@ -85,7 +91,12 @@ pub(super) enum OperatorError {
     Internal(Json<ErrorBody>),
     /// Telegram, the store or the session store cannot be reached now. Nothing is lost; repeat the request.
     #[oai(status = 503)]
-    Unavailable(Json<ErrorBody>),
+    Unavailable(
+        Json<ErrorBody>,
+        /// Seconds to wait, where that is known.
+        #[oai(header = "Retry-After")]
+        Option<u64>,
+    ),
 }
 
 impl From<SignInError> for OperatorError {
@@ -93,7 +104,7 @@ impl From<SignInError> for OperatorError {
         match ApiError::from(error) {
             ApiError::Unauthorized(body) => Self::Unauthorized(body),
             ApiError::TooManyRequests(body, wait) => Self::TooManyRequests(body, wait),
-            ApiError::Unavailable(body) => Self::Unavailable(body),
+            ApiError::Unavailable(body, wait) => Self::Unavailable(body, wait),
             ApiError::Internal(body)
             | ApiError::BadRequest(body)
             | ApiError::Forbidden(body)
@@ -158,16 +169,19 @@ impl From<SignInError> for ApiError {
             SignInError::TwoFactorInvalid => Self::Unauthorized(body("TWO_FACTOR_INVALID", text)),
             SignInError::SessionStore(cause) => {
                 tracing::error!(error = %cause, "the session store is unavailable");
-                Self::Unavailable(body("SESSION_STORE_UNAVAILABLE", text))
+                Self::Unavailable(body("SESSION_STORE_UNAVAILABLE", text), None)
             }
             SignInError::Store(cause) => {
                 tracing::error!(error = %cause, "the store is unavailable");
-                Self::Unavailable(body(
-                    "UNAVAILABLE",
-                    "the store is unavailable; x-request-id finds it in the log",
-                ))
+                Self::Unavailable(
+                    body("UNAVAILABLE", "the store is unavailable; x-request-id finds it in the log"),
+                    None,
+                )
             }
-            SignInError::ShuttingDown => Self::Unavailable(body("UNAVAILABLE", text)),
+            SignInError::NotOwner { wait, .. } => {
+                Self::Unavailable(body("NOT_OWNER", text), Some(seconds(wait)))
+            }
+            SignInError::ShuttingDown => Self::Unavailable(body("UNAVAILABLE", text), None),
             SignInError::Interrupted => Self::internal(&error),
             SignInError::Telegram(error) => error.into(),
         }
@@ -188,7 +202,7 @@ impl From<TelegramError> for ApiError {
             TelegramError::EmailSetupRequired => Self::Forbidden(body("EMAIL_SETUP_REQUIRED", text)),
             TelegramError::PaymentRequired => Self::Forbidden(body("PAYMENT_REQUIRED", text)),
             TelegramError::FloodWait(wait) => Self::TooManyRequests(body("FLOOD_WAIT", text), wait.as_secs()),
-            TelegramError::Unreachable(_) => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
+            TelegramError::Unreachable(_) => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text), None),
             // The operator can mend this one, so it says what is wrong.
             TelegramError::ApiIdRefused(_) => {
                 tracing::error!(%error, "configuration refused");

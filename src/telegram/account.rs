@@ -28,6 +28,9 @@ use crate::domain::ids::Ids;
 use crate::lifecycle::Tasks;
 use crate::lifecycle::network_sleep;
 
+/// A connection that has lasted as long says nothing against the next.
+const GOOD: Duration = Duration::from_secs(50);
+
 /// How a supervised account is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -241,6 +244,7 @@ impl Account {
         let (shortest, longest) = self.0.settings.back_off;
         let mut pause = Duration::ZERO;
         loop {
+            self.owned().await;
             let error = self.one_connection(&mut pause).await;
             if let TelegramError::SignedOut(name) = error {
                 return self.end(&name);
@@ -261,7 +265,11 @@ impl Account {
             Ok(parts) => parts,
             Err(error) => return error,
         };
-        let renamed = match self.whoami().await {
+        let known = match self.tie(&connection).await {
+            Ok(()) => self.whoami().await,
+            Err(error) => Err(error),
+        };
+        let renamed = match known {
             Ok(user) => self.recognise(user),
             Err(error) => {
                 self.discard(&connection).await;
@@ -280,8 +288,9 @@ impl Account {
             }
             () = connection.ended() => TelegramError::Unreachable("the connection's task ended".to_owned()),
             error = self.watch() => error,
+            error = self.keep_tied(&connection) => error,
         };
-        if ready.elapsed() >= self.0.settings.back_off.1 {
+        if ready.elapsed() >= self.0.settings.back_off.1.min(GOOD) {
             // It was a good connection: the next one may come at once.
             *pause = Duration::ZERO;
         }
@@ -323,6 +332,9 @@ impl Account {
     async fn alive<'a>(&self, current: &'a mut Option<Current>) -> Result<&'a mut Current, TelegramError> {
         if self.0.closed.is_cancelled() {
             return Err(closed());
+        }
+        if let Some(error) = self.not_owned() {
+            return Err(error);
         }
         self.ensure_key().await?;
         let dead = current.as_ref().is_none_or(|current| current.connection.has_ended());

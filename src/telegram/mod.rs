@@ -23,6 +23,7 @@ mod reader;
 mod sending;
 mod session;
 mod sign_in;
+mod tether;
 mod update;
 mod watchdog;
 

@@ -7,6 +7,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -111,6 +112,13 @@ pub enum AuthError {
     /// The account that delivers the prompts has never been reached.
     #[error("Telegram has not been reached yet, so the account that delivers the prompts is not known")]
     TelegramUnreachable,
+    /// Another process owns the account that delivers the prompts. How long it may take at most until somebody else does,
+    /// should that one be gone.
+    #[error(
+        "another process owns the Telegram account that delivers the prompts, and this one stands by: ask that one, \
+         or repeat the request"
+    )]
+    NotOwner(Duration),
     /// The service is out of ids or cannot sign: our fault.
     #[error("the proof could not be signed")]
     Unsigned,
@@ -176,7 +184,7 @@ impl Auth {
         project: &str,
         token: &SessionToken,
         caller: &Caller,
-        wait: Option<std::time::Duration>,
+        wait: Option<Duration>,
     ) -> Result<Standing, AuthError> {
         let name = project;
         let mut project = self.admitted(name, caller).await?;

@@ -51,7 +51,12 @@ pub(in crate::http) enum AppError {
     Internal(Json<ErrorBody>),
     /// Nobody can deliver the prompt now, or the store is unavailable. Repeat the request later.
     #[oai(status = 503)]
-    Unavailable(Json<ErrorBody>),
+    Unavailable(
+        Json<ErrorBody>,
+        /// Seconds to wait, where that is known.
+        #[oai(header = "Retry-After")]
+        Option<u64>,
+    ),
 }
 
 impl From<ApiError> for AppError {
@@ -66,7 +71,7 @@ impl From<ApiError> for AppError {
             ApiError::UnsupportedMediaType(body) => Self::UnsupportedMediaType(body),
             ApiError::TooManyRequests(body, wait) => Self::TooManyRequests(body, wait),
             ApiError::Internal(body) => Self::Internal(body),
-            ApiError::Unavailable(body) => Self::Unavailable(body),
+            ApiError::Unavailable(body, wait) => Self::Unavailable(body, wait),
         }
     }
 }
@@ -83,9 +88,10 @@ impl From<AuthError> for AppError {
             AuthError::SecretWrong => Self::Unauthorized(body("UNAUTHORIZED", text)),
             AuthError::InvalidProof => Self::BadRequest(body("INVALID_PROOF", text)),
             AuthError::PhoneNeedsBot => Self::BadRequest(body("PHONE_NEEDS_BOT", text)),
-            AuthError::NoTelegramAccount => Self::Unavailable(body("NO_TELEGRAM_ACCOUNT", text)),
-            AuthError::NoUsername => Self::Unavailable(body("ACCOUNT_HAS_NO_USERNAME", text)),
-            AuthError::TelegramUnreachable => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
+            AuthError::NoTelegramAccount => Self::Unavailable(body("NO_TELEGRAM_ACCOUNT", text), None),
+            AuthError::NoUsername => Self::Unavailable(body("ACCOUNT_HAS_NO_USERNAME", text), None),
+            AuthError::NotOwner(wait) => Self::Unavailable(body("NOT_OWNER", text), Some(seconds(wait))),
+            AuthError::TelegramUnreachable => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text), None),
             AuthError::Unsigned => ApiError::internal(&error).into(),
             AuthError::Store(error) => error.into(),
         }
@@ -112,7 +118,9 @@ impl From<DeveloperError> for AppError {
             | DeveloperError::NameMissing
             | DeveloperError::BadEmail(_)
             | DeveloperError::BadPassword(_) => Self::BadRequest(body("INVALID_REQUEST", text)),
-            DeveloperError::TelegramUnreachable => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
+            DeveloperError::TelegramUnreachable => {
+                Self::Unavailable(body("TELEGRAM_UNREACHABLE", text), None)
+            }
             DeveloperError::FloodWait(wait) => {
                 Self::TooManyRequests(body("FLOOD_WAIT", text), wait.as_secs())
             }
@@ -169,7 +177,10 @@ impl From<StoreError> for AppError {
         match error {
             StoreError::Unavailable(_) => {
                 tracing::error!(%error, "the store is unavailable");
-                Self::Unavailable(body("UNAVAILABLE", "the store is unavailable; repeat the request later"))
+                Self::Unavailable(
+                    body("UNAVAILABLE", "the store is unavailable; repeat the request later"),
+                    None,
+                )
             }
             StoreError::InUse(_)
             | StoreError::Corrupt(_)

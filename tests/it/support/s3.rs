@@ -56,6 +56,8 @@ struct Shared {
 struct Script {
     /// For requests with this method (`*`: any), as many times.
     fault: Option<(&'static str, Fault, usize)>,
+    /// Whether leases are not spared.
+    fault_of_all: bool,
     /// Another process is quicker: written just before the next write that is carried out.
     quicker: Option<Vec<u8>>,
     seen: Vec<String>,
@@ -94,7 +96,7 @@ impl S3Server {
     }
 
     /// What a process needs to use it.
-    pub(crate) fn environment(&self) -> [(&str, &str); 6] {
+    pub(crate) fn environment(&self) -> [(&str, &str); 8] {
         [
             ("AWS_ENDPOINT_URL", &self.address),
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
@@ -102,6 +104,12 @@ impl S3Server {
             ("AWS_REGION", "eu-central-2"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
             ("CONNECTOR_MASTER_KEY", MASTER_KEY),
+            // Another machine need not wait longer for what a killed one had.
+            ("CONNECTOR_LEASE_SECONDS", "3"),
+            (
+                "CONNECTOR_ALLOW_UNLEASED",
+                if self.shared.conditions == Conditions::Honoured { "false" } else { "true" },
+            ),
         ]
     }
 
@@ -124,7 +132,7 @@ impl S3Server {
         std::fs::write(self.file(key), object).unwrap();
     }
 
-    /// Requests with `method` (`*`: any) fail like this until [`S3Server::heal`].
+    /// Requests with `method` (`*`: any) for anything but leases fail like this until [`S3Server::heal`].
     pub(crate) fn fail(&self, method: &'static str, fault: Fault) {
         self.script().fault = Some((method, fault, usize::MAX));
     }
@@ -133,8 +141,15 @@ impl S3Server {
         self.script().fault = Some((method, fault, 1));
     }
 
+    /// Every request fails like this, also those for leases.
+    pub(crate) fn fail_all(&self, fault: Fault) {
+        let mut script = self.script();
+        (script.fault, script.fault_of_all) = (Some(("*", fault, usize::MAX)), true);
+    }
+
     pub(crate) fn heal(&self) {
-        self.script().fault = None;
+        let mut script = self.script();
+        (script.fault, script.fault_of_all) = (None, false);
     }
 
     /// Another process writes this between somebody's reading and writing.
@@ -179,8 +194,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let fault = {
         let mut script = shared.script.lock().unwrap();
         script.seen.push(format!("{} {}", request.method(), request.uri().path()));
+        let spared = !script.fault_of_all && request.uri().path().contains(".lease");
         let hit = |(method, _, times): &&mut (&str, Fault, usize)| {
-            *times > 0 && (*method == "*" || *method == request.method().as_str())
+            !spared && *times > 0 && (*method == "*" || *method == request.method().as_str())
         };
         script.fault.as_mut().filter(hit).map(|(_, fault, times)| {
             *times -= 1;
@@ -208,7 +224,9 @@ async fn carry_out(shared: &Shared, request: Request<Incoming>) -> Result<Respon
     let _turn = shared.writing.lock().await;
     if request.method() == Method::PUT {
         let file = shared.root.join(&path);
-        if let Some(object) = shared.script.lock().unwrap().quicker.take() {
+        if !path.contains(".lease")
+            && let Some(object) = shared.script.lock().unwrap().quicker.take()
+        {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(&file, object).unwrap();
         }
