@@ -21,6 +21,7 @@ mod delivery_conformance;
 mod developers;
 mod doctor;
 mod guard;
+mod lease;
 mod ledger_store;
 mod project_bots;
 mod project_secrets;
