@@ -20,6 +20,7 @@ mod conversation;
 mod delivery_conformance;
 mod developers;
 mod doctor;
+mod faults;
 mod guard;
 mod ledger_store;
 mod project_bots;

@@ -4,6 +4,7 @@ mod chats;
 mod control;
 mod cost;
 mod hostile;
+mod misfortune;
 mod phone;
 mod protocol;
 mod sign_in;
