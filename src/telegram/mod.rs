@@ -24,6 +24,7 @@ mod reader;
 mod sending;
 mod session;
 mod sign_in;
+mod text;
 mod update;
 mod watchdog;
 
@@ -53,6 +54,7 @@ pub use self::proxy::BadProxy;
 pub use self::proxy::Proxy;
 pub use self::reachability::Reachability;
 pub use self::reachability::reach;
+pub use self::text::Text;
 pub use crate::domain::bot_token::BadToken;
 use crate::domain::ids::Secret;
 

@@ -28,6 +28,7 @@ mod project_secrets;
 mod projects;
 mod projects_file;
 mod proxy;
+mod quoted;
 mod restart;
 mod sandbox_alone;
 mod secrets;

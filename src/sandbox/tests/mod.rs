@@ -10,3 +10,4 @@ mod protocol;
 mod sign_in;
 pub(super) mod support;
 mod updates;
+mod wording;
