@@ -16,6 +16,7 @@ use super::Settings;
 use super::connection::Connection;
 use super::connection::UpdatesEnd;
 use super::conversation::EventSink;
+use super::ending::Ending;
 use super::errors::TelegramError;
 use super::key_exchange;
 use super::people::People;
@@ -253,7 +254,7 @@ impl Account {
                 pause = pause.max(wait);
             }
             tracing::warn!(%error, retry_in_ms = pause.as_millis(), "lost the connection to Telegram");
-            self.0.status.send_replace(Status::Reconnecting(error.to_string()));
+            self.is_now(Status::Reconnecting(error.to_string()));
             network_sleep(pause).await;
             pause = (pause * 2).clamp(shortest, longest);
         }
@@ -276,7 +277,7 @@ impl Account {
                 return error;
             }
         };
-        self.0.status.send_replace(Status::Ready);
+        self.is_now(Status::Ready);
         let ready = Instant::now();
         // In a task of its own: cancelling the reader at the wrong moment would lose updates.
         let account = self.clone();
@@ -307,9 +308,26 @@ impl Account {
         None
     }
 
+    /// Notes how the account is. An end is final: whoever learns of a lost connection at the same moment does not
+    /// take it back.
+    fn is_now(&self, status: Status) -> bool {
+        self.0.status.send_if_modified(|known| {
+            let ended = matches!(known, Status::SignedOut(_));
+            if !ended {
+                *known = status;
+            }
+            !ended
+        })
+    }
+
     fn end(&self, name: &str) {
-        tracing::warn!(reason = name, "Telegram has ended the session");
-        self.0.status.send_replace(Status::SignedOut(name.to_owned()));
+        if self.is_now(Status::SignedOut(name.to_owned())) {
+            let account = if self.0.session.is_bot() { "bot" } else { "user" };
+            let reason = Ending::of(name).word();
+            metrics::counter!("connector_sessions_ended_total", "account" => account, "reason" => reason)
+                .increment(1);
+            tracing::warn!(reason = name, account, "Telegram has ended the session");
+        }
         self.0.closed.cancel();
     }
 
@@ -398,3 +416,6 @@ fn closed() -> TelegramError {
 fn enough_time(limit: Duration) -> Duration {
     (limit / 10).min(Duration::from_secs(1))
 }
+
+#[cfg(test)]
+mod tests;

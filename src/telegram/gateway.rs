@@ -156,6 +156,11 @@ impl Gateway {
         self.signed_in().filter(|account| account.signed_out().is_none())
     }
 
+    /// Telegram's name for why it has ended the account's session, where it has.
+    pub fn ended(&self) -> Option<String> {
+        self.signed_in().and_then(|account| account.signed_out())
+    }
+
     /// One word for `/readyz`.
     pub fn condition(&self) -> &'static str {
         match &*self.slot() {
