@@ -17,6 +17,7 @@ mod confirm;
 mod confirm_by_person;
 mod confirm_restart;
 mod conversation;
+mod crash;
 mod delivery_conformance;
 mod developers;
 mod doctor;
