@@ -35,6 +35,7 @@ mod session_move;
 mod session_store;
 mod sessions;
 mod sign_in;
+mod soak;
 mod store_conformance;
 mod surface;
 mod waiting;
