@@ -39,6 +39,11 @@ impl Facts {
     }
 }
 
+/// The client's address.
+pub(super) fn client_address(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ClientAddress>().map(|address| address.0)
+}
+
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     // What cannot be read is there all the same: an unreadable origin is not one that may call.
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -77,14 +82,19 @@ impl<'a> FromRequest<'a> for Facts {
             language: text(headers, header::ACCEPT_LANGUAGE)
                 .and_then(|header| Language::from_accept_language(&header)),
             idempotency_key: text(headers, HeaderName::from_static("idempotency-key")),
-            address: request.extensions().get::<ClientAddress>().map(|address| address.0),
+            address: client_address(request),
         })
     }
 }
 
 /// A Bearer token that a handler demands before the body is read. `SCHEME` says in the document whose it is.
 #[derive(Clone, Debug)]
-pub(super) struct Bearer<const SCHEME: usize>(pub(super) String);
+pub(super) struct Bearer<const SCHEME: usize> {
+    /// The token.
+    pub(super) token: String,
+    /// The client's address, for the audit log.
+    pub(super) from: Option<IpAddr>,
+}
 
 /// The secret key of a project.
 pub(super) const PROJECT: usize = 0;
@@ -126,7 +136,10 @@ impl<'a, const SCHEME: usize> ApiExtractor<'a> for Bearer<SCHEME> {
         _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
+        let from = client_address(request);
         let token = bearer(request.headers()).map(str::to_owned);
-        token.map(Self).ok_or_else(|| ApiError::unauthorized("send Authorization: Bearer <token>").into())
+        token
+            .map(|token| Self { token, from })
+            .ok_or_else(|| ApiError::unauthorized("send Authorization: Bearer <token>").into())
     }
 }

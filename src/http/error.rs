@@ -239,3 +239,64 @@ fn code_for(status: StatusCode) -> &'static str {
         _ => "INVALID_REQUEST",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::StoreError;
+
+    fn code(error: ApiError) -> String {
+        let (ApiError::BadRequest(body)
+        | ApiError::Unauthorized(body)
+        | ApiError::Forbidden(body)
+        | ApiError::NotFound(body)
+        | ApiError::Conflict(body)
+        | ApiError::Gone(body)
+        | ApiError::TooLarge(body)
+        | ApiError::UnsupportedMediaType(body)
+        | ApiError::TooManyRequests(body, _)
+        | ApiError::Internal(body)
+        | ApiError::Unavailable(body)) = error;
+        body.0.code
+    }
+
+    #[test]
+    fn the_audit_log_names_a_refusal_as_the_answer_does() {
+        let text = || "text".to_owned();
+        let telegram = [
+            TelegramError::PhoneNumberInvalid,
+            TelegramError::PhoneNumberBanned,
+            TelegramError::SignUpRequired,
+            TelegramError::CodeInvalid,
+            TelegramError::CodeExpired,
+            TelegramError::TwoFactorRequired,
+            TelegramError::TwoFactorInvalid,
+            TelegramError::EmailSetupRequired,
+            TelegramError::PaymentRequired,
+            TelegramError::FloodWait(Duration::from_secs(9)),
+            TelegramError::Unreachable(text()),
+            TelegramError::ApiIdRefused(text()),
+            TelegramError::ResendUnavailable,
+            TelegramError::ChallengeSpent,
+            TelegramError::StartOver,
+            TelegramError::Migrate(4),
+            TelegramError::SignedOut(text()),
+            TelegramError::Unexpected(text()),
+        ];
+        let others = [
+            SignInError::NoCodeRequested,
+            SignInError::InProgress,
+            SignInError::CodeMissing,
+            SignInError::SessionStore(text()),
+            SignInError::Store(StoreError::Unavailable(text())),
+            SignInError::ShuttingDown,
+            SignInError::Interrupted,
+        ];
+        for error in telegram.into_iter().map(SignInError::from).chain(others) {
+            let audited = error.code();
+            assert_eq!(audited, code(error.into()));
+        }
+    }
+}

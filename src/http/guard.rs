@@ -1,6 +1,7 @@
 //! Who may call: the operator. With a token, the one who holds it; without one, programs on this machine that talk to
 //! us directly, never a page from elsewhere and never anything that came through a proxy (contract, section 2).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use poem::http::HeaderMap;
@@ -11,8 +12,12 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use subtle::ConstantTimeEq as _;
 
 use super::caller::bearer;
+use super::caller::client_address;
 use super::caller::register_bearer;
 use super::error::ApiError;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::Who;
 use crate::domain::ids::Secret;
 
 const SCHEME: &str = "operator";
@@ -104,8 +109,16 @@ fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok()
 }
 
-/// Proof that the caller is the operator. As a handler's first argument it is demanded before the body is read.
-pub(super) struct Operator;
+/// Proof that the caller is the operator, and from where. As a handler's first argument it is demanded before the body is
+/// read.
+pub(super) struct Operator(Option<IpAddr>);
+
+impl Operator {
+    /// For the audit log.
+    pub(super) const fn who(&self) -> Who {
+        Who::Operator(self.0)
+    }
+}
 
 impl<'a> ApiExtractor<'a> for Operator {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
@@ -136,7 +149,11 @@ impl<'a> ApiExtractor<'a> for Operator {
     ) -> poem::Result<Self> {
         let policy = request.data::<Arc<OperatorPolicy>>();
         let verdict = policy.map_or(Err("nobody may call this"), |policy| policy.admits(request.headers()));
-        verdict.map(|()| Self).map_err(|why| ApiError::unauthorized(why).into())
+        let from = client_address(request);
+        verdict.map(|()| Self(from)).map_err(|why| {
+            audit::record(&Who::Stranger(from), &Audit::OperatorRefused { why });
+            ApiError::unauthorized(why).into()
+        })
     }
 }
 

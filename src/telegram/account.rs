@@ -22,6 +22,9 @@ use super::people::People;
 use super::proxy;
 use super::session::LiveSession;
 use super::update::account_user;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::Who;
 use crate::domain::account::AccountUser;
 use crate::domain::account::TelegramSession;
 use crate::domain::ids::Ids;
@@ -300,7 +303,11 @@ impl Account {
 
     fn end(&self, name: &str) {
         tracing::warn!(reason = name, "Telegram has ended the session");
-        self.0.status.send_replace(Status::SignedOut(name.to_owned()));
+        let before = self.0.status.send_replace(Status::SignedOut(name.to_owned()));
+        if !matches!(before, Status::SignedOut(_)) {
+            let session = self.id().map_or_else(String::new, |id| id.to_string());
+            audit::record(&Who::Telegram, &Audit::SessionEnded { session: &session, reason: name });
+        }
         self.0.closed.cancel();
     }
 

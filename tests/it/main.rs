@@ -11,6 +11,7 @@ mod support;
 mod account;
 mod apps;
 mod architecture;
+mod audit;
 mod bots;
 mod clients;
 mod confirm;

@@ -1,9 +1,11 @@
 //! Developers and their projects. Accounts and tokens are in `accounts`, projects in `projects`, those that a file asks
-//! for in `declared`, how fast passwords are tried in `slowing`, and where they are hashed in `hashing`.
+//! for in `declared`, how fast passwords are tried in `slowing`, where they are hashed in `hashing`, and what the audit log
+//! tells of projects in `noting`.
 
 mod accounts;
 mod declared;
 mod hashing;
+mod noting;
 mod projects;
 mod slowing;
 

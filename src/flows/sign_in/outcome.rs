@@ -1,5 +1,6 @@
 //! What goes into a step of the sign-in and what comes out: the request, the progress, the refusals, the view.
 
+use crate::audit::Who;
 use crate::domain::account::AccountUser;
 use crate::domain::ids::Secret;
 use crate::domain::login::CodeDelivery;
@@ -12,6 +13,8 @@ use crate::telegram::TelegramError;
 /// What the caller brings.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Who asks.
+    pub who: Who,
     /// Whose sign-in.
     pub phone: Phone,
     /// The login code.
@@ -73,6 +76,53 @@ pub enum SignInError {
     /// The step's task died.
     #[error("the sign-in step was interrupted")]
     Interrupted,
+}
+
+impl SignInError {
+    /// Its name in the audit log: the code that the edge answers with.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoCodeRequested => "NO_CODE_REQUESTED",
+            Self::InProgress => "SIGN_IN_IN_PROGRESS",
+            Self::CodeMissing => "INVALID_REQUEST",
+            Self::CodeInvalid => "PHONE_CODE_INVALID",
+            Self::CodeExpired => "PHONE_CODE_EXPIRED",
+            Self::TwoFactorRequired => "TWO_FACTOR_REQUIRED",
+            Self::TwoFactorInvalid => "TWO_FACTOR_INVALID",
+            Self::SessionStore(_) => "SESSION_STORE_UNAVAILABLE",
+            Self::Store(_) | Self::ShuttingDown => "UNAVAILABLE",
+            Self::Interrupted => "INTERNAL",
+            Self::Telegram(error) => telegram_code(error),
+        }
+    }
+}
+
+const fn telegram_code(error: &TelegramError) -> &'static str {
+    match error {
+        TelegramError::PhoneNumberInvalid => "PHONE_NUMBER_INVALID",
+        TelegramError::PhoneNumberBanned => "PHONE_NUMBER_BANNED",
+        TelegramError::SignUpRequired => "SIGN_UP_REQUIRED",
+        TelegramError::CodeInvalid => "PHONE_CODE_INVALID",
+        TelegramError::CodeExpired => "PHONE_CODE_EXPIRED",
+        TelegramError::TwoFactorRequired => "TWO_FACTOR_REQUIRED",
+        TelegramError::TwoFactorInvalid => "TWO_FACTOR_INVALID",
+        TelegramError::EmailSetupRequired => "EMAIL_SETUP_REQUIRED",
+        TelegramError::PaymentRequired => "PAYMENT_REQUIRED",
+        TelegramError::FloodWait(_) => "FLOOD_WAIT",
+        TelegramError::Unreachable(_) => "TELEGRAM_UNREACHABLE",
+        TelegramError::ApiIdRefused(_)
+        | TelegramError::ResendUnavailable
+        | TelegramError::ChallengeSpent
+        | TelegramError::StartOver
+        | TelegramError::Migrate(_)
+        | TelegramError::SignedOut(_)
+        | TelegramError::TokenInvalid
+        | TelegramError::PeerUnreachable(_)
+        | TelegramError::MessageGone
+        | TelegramError::QueryExpired
+        | TelegramError::AlreadyDone
+        | TelegramError::Unexpected(_) => "INTERNAL",
+    }
 }
 
 impl From<TelegramError> for SignInError {
