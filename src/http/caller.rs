@@ -24,18 +24,17 @@ pub(super) struct Facts {
     pub(super) user_agent: Option<String>,
     pub(super) language: Option<Language>,
     pub(super) idempotency_key: Option<String>,
-    address: Option<IpAddr>,
 }
 
 impl Facts {
     /// The client's address.
     pub(super) const fn address(&self) -> Option<IpAddr> {
-        self.address
+        self.caller.from
     }
 
     /// Where it came from, as a prompt tells it.
     pub(super) fn origin(&self) -> Origin {
-        Origin::of(self.user_agent.as_deref(), self.address, self.caller.origin.as_deref())
+        Origin::of(self.user_agent.as_deref(), self.caller.from, self.caller.origin.as_deref())
     }
 }
 
@@ -77,12 +76,15 @@ impl<'a> FromRequest<'a> for Facts {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         let headers = request.headers();
         Ok(Self {
-            caller: Caller { origin: text(headers, header::ORIGIN), key: bearer(headers).map(str::to_owned) },
+            caller: Caller {
+                origin: text(headers, header::ORIGIN),
+                key: bearer(headers).map(str::to_owned),
+                from: client_address(request),
+            },
             user_agent: text(headers, header::USER_AGENT),
             language: text(headers, header::ACCEPT_LANGUAGE)
                 .and_then(|header| Language::from_accept_language(&header)),
             idempotency_key: text(headers, HeaderName::from_static("idempotency-key")),
-            address: client_address(request),
         })
     }
 }

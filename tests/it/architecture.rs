@@ -46,7 +46,7 @@ const ALSO: &[(&str, &str)] =
 /// A library (as it is written in paths) and where it may be named.
 const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("grammers_", &["telegram/", "sandbox/"]),
-    ("poem", &["http/", "app.rs", "app/prompt_acceptor.rs", "sandbox/console", "telemetry.rs"]),
+    ("poem", &["http/", "sandbox/console", "telemetry.rs"]),
     ("sled::", &["store/sled/"]),
     ("jsonwebtoken", &["domain/proof.rs"]),
     ("argon2", &["domain/developer.rs"]),
@@ -55,7 +55,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("chacha20poly1305", &["domain/seal.rs"]),
     ("reqwest", &["main.rs", "telemetry.rs"]),
     // Whatever else goes out goes to Telegram or to S3.
-    ("hyper", &["webhooks/client.rs", "telemetry.rs"]),
+    ("hyper", &["http/server.rs", "webhooks/client.rs", "telemetry.rs"]),
     ("tokio_rustls", &["webhooks/client.rs", "webhooks/trust.rs"]),
     ("rustls_native_certs", &["webhooks/trust.rs"]),
     ("to_socket_addrs", &["webhooks/resolver.rs"]),

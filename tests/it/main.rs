@@ -23,6 +23,8 @@ mod developers;
 mod doctor;
 mod guard;
 mod ledger_store;
+mod limits;
+mod pace;
 mod project_bots;
 mod project_secrets;
 mod projects;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::DeveloperError;
 use super::Developers;
-use super::slowing::Attempt;
 use crate::audit;
 use crate::audit::Audit;
 use crate::audit::DeveloperAct;
@@ -19,6 +18,7 @@ use crate::domain::developer::Email;
 use crate::domain::developer::Grant;
 use crate::domain::developer::KeptPassword;
 use crate::domain::ids::Secret;
+use crate::flows::slowing::Attempt;
 
 /// How long an access token is good unless asked otherwise, and at most (contract, section 3).
 const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -19,6 +19,8 @@ use crate::domain::ids::Secret;
 use crate::domain::login::PendingSignIn;
 use crate::domain::login::Phone;
 use crate::domain::login::SignInStep;
+use crate::flows::slowing::Attempt;
+use crate::flows::slowing::Slowing;
 use crate::lifecycle::Tasks;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -45,6 +47,8 @@ struct Shared {
     gateway: Gateway,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
+    /// How often codes are asked for.
+    slowing: Slowing,
     /// One step at a time.
     turn: tokio::sync::Mutex<()>,
     /// What the store holds; written after the store.
@@ -80,8 +84,9 @@ impl SignIn {
             pending = None;
         }
         let pending = Mutex::new(pending);
-        let (turn, custody) = Default::default();
-        let sign_in = Self(Arc::new(Shared { store, gateway, clock, tasks, turn, pending, custody }));
+        let (slowing, turn, custody) = Default::default();
+        let sign_in =
+            Self(Arc::new(Shared { store, gateway, clock, tasks, slowing, turn, pending, custody }));
         sign_in.watch_custody();
         Ok(sign_in)
     }
@@ -175,7 +180,7 @@ impl SignIn {
             return Ok(Progress::SignedIn);
         }
         let refused = |error: SignInError| {
-            note(SignInAct::Refused, &request, error.code());
+            request.note(SignInAct::Refused, error.code());
             Err(error)
         };
         let Some(pending) = self.pending() else {
@@ -205,19 +210,31 @@ impl SignIn {
     }
 
     async fn request_code(&self, request: &Request) -> Result<Progress, SignInError> {
+        let counted = self.may_send(request)?;
         let answer = self.0.gateway.request_code(&request.phone).await;
-        self.code_requested(SignInAct::CodeRequested, request, answer).await
+        self.code_requested(SignInAct::CodeRequested, request, answer, counted).await
     }
 
     async fn resend_code(&self, pending: &PendingSignIn, request: &Request) -> Result<Progress, SignInError> {
+        let counted = self.may_send(request)?;
         match self.0.gateway.resend_code(pending).await {
             // The pending key is dead, and so is the attempt: begin with a fresh one.
             Err(TelegramError::SignedOut(_)) => {
+                self.0.slowing.withdrawn(counted);
                 self.forget().await?;
                 self.request_code(request).await
             }
-            answer => self.code_requested(SignInAct::CodeResent, request, answer).await,
+            answer => self.code_requested(SignInAct::CodeResent, request, answer, counted).await,
         }
+    }
+
+    /// Counts a code that Telegram is about to send: nobody shall flood a phone with them through us.
+    fn may_send(&self, request: &Request) -> Result<Attempt, SignInError> {
+        self.0.slowing.code(&request.phone, self.0.clock.now()).map_err(|wait| {
+            let error = SignInError::TooManyCodes(wait);
+            request.note(SignInAct::Refused, error.code());
+            error
+        })
     }
 
     async fn code_requested(
@@ -225,27 +242,31 @@ impl SignIn {
         act: SignInAct,
         request: &Request,
         answer: Result<CodeRequest, TelegramError>,
+        counted: Attempt,
     ) -> Result<Progress, SignInError> {
         match answer {
             Ok(CodeRequest::Sent { phone_code_hash, delivery, session }) => {
-                note(act, request, OK);
+                request.note(act, OK);
                 let sent_at = self.0.clock.now();
                 let step = SignInStep::CodeSent { phone_code_hash, delivery, sent_at };
                 self.put(PendingSignIn { phone: request.phone.clone(), step, session }).await?;
                 Ok(Progress::CodeSent)
             }
             Ok(CodeRequest::SignedIn(custody)) => {
-                note(act, request, OK);
+                request.note(act, OK);
                 self.finish(custody, request).await
             }
             Err(TelegramError::SignedOut(name)) => {
                 let error = SignInError::Telegram(TelegramError::Unexpected(name));
-                note(act, request, error.code());
+                request.note(act, error.code());
                 Err(error)
             }
             Err(error) => {
+                if matches!(error, TelegramError::Unreachable(_)) {
+                    self.0.slowing.withdrawn(counted);
+                }
                 let error = SignInError::from(error);
-                note(act, request, error.code());
+                request.note(act, error.code());
                 Err(error)
             }
         }
@@ -255,11 +276,11 @@ impl SignIn {
         let Some(code) = &request.code else { return Err(SignInError::CodeMissing) };
         match self.0.gateway.submit_code(&pending, code).await {
             Ok(Submission::SignedIn(custody)) => {
-                note(SignInAct::CodeSubmitted, request, OK);
+                request.note(SignInAct::CodeSubmitted, OK);
                 self.finish(custody, request).await
             }
             Ok(Submission::TwoFactorRequired { hint, session }) => {
-                note(SignInAct::CodeSubmitted, request, SignInError::TwoFactorRequired.code());
+                request.note(SignInAct::CodeSubmitted, SignInError::TwoFactorRequired.code());
                 let step = SignInStep::TwoFactorRequired { hint };
                 let pending = PendingSignIn { step, session, ..pending };
                 self.put(pending.clone()).await?;
@@ -280,7 +301,7 @@ impl SignIn {
     ) -> Result<Progress, SignInError> {
         match self.0.gateway.submit_two_factor(pending, password).await {
             Ok(custody) => {
-                note(SignInAct::PasswordSubmitted, request, OK);
+                request.note(SignInAct::PasswordSubmitted, OK);
                 self.finish(custody, request).await
             }
             Err(error) => Err(self.failed(error, SignInAct::PasswordSubmitted, request).await),
@@ -298,7 +319,7 @@ impl SignIn {
                 | TelegramError::PhoneNumberBanned
         );
         let error = SignInError::from(error);
-        note(act, request, error.code());
+        request.note(act, error.code());
         if over && let Err(store) = self.forget().await {
             return store.into();
         }
@@ -306,7 +327,7 @@ impl SignIn {
     }
 
     async fn finish(&self, custody: Custody, request: &Request) -> Result<Progress, SignInError> {
-        note(SignInAct::SignedIn, request, OK);
+        request.note(SignInAct::SignedIn, OK);
         match custody {
             Custody::Saved => {}
             Custody::Unsaved => {
@@ -393,8 +414,4 @@ impl SignIn {
             }
         });
     }
-}
-
-fn note(act: SignInAct, request: &Request, outcome: &'static str) {
-    audit::record(&request.who, &Audit::SignIn { act, phone: Some(&request.phone), outcome });
 }

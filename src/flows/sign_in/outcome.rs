@@ -1,11 +1,17 @@
 //! What goes into a step of the sign-in and what comes out: the request, the progress, the refusals, the view.
 
+use std::time::Duration;
+
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::SignInAct;
 use crate::audit::Who;
 use crate::domain::account::AccountUser;
 use crate::domain::ids::Secret;
 use crate::domain::login::CodeDelivery;
 use crate::domain::login::LoginCode;
 use crate::domain::login::Phone;
+use crate::flows::developers::seconds;
 use crate::store::StoreError;
 use crate::telegram::GatewayError;
 use crate::telegram::TelegramError;
@@ -23,6 +29,13 @@ pub struct Request {
     pub two_factor_password: Option<Secret<String>>,
     /// Send another code now.
     pub resend: bool,
+}
+
+impl Request {
+    /// Tells the audit log what became of a step.
+    pub(super) fn note(&self, act: SignInAct, outcome: &'static str) {
+        audit::record(&self.who, &Audit::SignIn { act, phone: Some(&self.phone), outcome });
+    }
 }
 
 /// How far the sign-in is after a step.
@@ -46,6 +59,9 @@ pub enum SignInError {
     /// A 2FA password came while the code is still missing.
     #[error("the login code comes first: send it as `password`")]
     CodeMissing,
+    /// Too many codes were asked for, of this number or of any.
+    #[error("too many login codes were asked for here: try again in {} s", seconds(*.0))]
+    TooManyCodes(Duration),
     /// The code is wrong; the attempt stays open.
     #[error("the code is wrong; `password` is the login code that Telegram sent, not the 2FA password")]
     CodeInvalid,
@@ -85,6 +101,7 @@ impl SignInError {
             Self::NoCodeRequested => "NO_CODE_REQUESTED",
             Self::InProgress => "SIGN_IN_IN_PROGRESS",
             Self::CodeMissing => "INVALID_REQUEST",
+            Self::TooManyCodes(_) => "FLOOD_WAIT",
             Self::CodeInvalid => "PHONE_CODE_INVALID",
             Self::CodeExpired => "PHONE_CODE_EXPIRED",
             Self::TwoFactorRequired => "TWO_FACTOR_REQUIRED",
