@@ -2,6 +2,7 @@
 //! told at once. Secrets come from `NAME` or from the file that `NAME_FILE` names, never from a flag.
 
 mod apps;
+mod limits;
 mod network;
 mod projects;
 mod session;
@@ -18,6 +19,7 @@ use url::Url;
 pub use self::apps::AppFlags;
 pub use self::apps::Apps;
 pub use self::apps::Registration;
+pub use self::limits::LimitFlags;
 pub use self::network::TelegramChoice;
 use self::network::{SandboxFlag, default_data_dir, sandbox_flag};
 pub use self::projects::read_projects;
@@ -114,6 +116,9 @@ pub struct ServeFlags {
     /// What apps and developers are offered.
     #[command(flatten)]
     pub apps: AppFlags,
+    /// How much is borne.
+    #[command(flatten)]
+    pub limits: LimitFlags,
     /// The embedded sandbox.
     #[command(flatten)]
     pub embedded: SandboxListenFlags,
@@ -206,6 +211,8 @@ pub struct Serve {
     pub bot_token: Option<Secret<String>>,
     /// What apps and developers are offered.
     pub apps: Apps,
+    /// How much is borne.
+    pub limits: LimitFlags,
 }
 
 /// Everything that is wrong with the settings, a line each.
@@ -349,6 +356,7 @@ impl ServeFlags {
                 master_key,
                 bot_token,
                 apps,
+                limits: self.limits,
             }),
             _ => Err(Problems(problems)),
         }

@@ -45,6 +45,9 @@ pub(super) enum ApiError {
     /// The login code has expired.
     #[oai(status = 410)]
     Gone(Json<ErrorBody>),
+    /// The body has not come in time.
+    #[oai(status = 408)]
+    TooSlow(Json<ErrorBody>),
     /// The body is larger than 64 KiB.
     #[oai(status = 413)]
     TooLarge(Json<ErrorBody>),
@@ -111,6 +114,7 @@ impl From<SignInError> for OperatorError {
             | ApiError::NotFound(body)
             | ApiError::Conflict(body)
             | ApiError::Gone(body)
+            | ApiError::TooSlow(body)
             | ApiError::TooLarge(body)
             | ApiError::UnsupportedMediaType(body) => Self::Internal(body),
         }
@@ -150,6 +154,17 @@ impl ApiError {
         Self::TooLarge(body("BODY_TOO_LARGE", format!("the body is larger than {limit} bytes")))
     }
 
+    /// A body that takes too long.
+    pub(super) fn too_slow(limit: std::time::Duration) -> Self {
+        Self::TooSlow(body("REQUEST_TIMEOUT", format!("the body has not come within {} s", limit.as_secs())))
+    }
+
+    /// Too often.
+    pub(super) fn rate_limited(wait: std::time::Duration) -> Self {
+        let text = format!("too many attempts: try again in {} s", seconds(wait));
+        Self::TooManyRequests(body("RATE_LIMITED", text), seconds(wait))
+    }
+
     fn internal(cause: &dyn std::error::Error) -> Self {
         tracing::error!(error = %cause, "internal error");
         Self::Internal(body("INTERNAL", "internal error; x-request-id finds it in the log"))
@@ -163,6 +178,7 @@ impl From<SignInError> for ApiError {
             SignInError::NoCodeRequested => Self::Conflict(body("NO_CODE_REQUESTED", text)),
             SignInError::InProgress => Self::Conflict(body("SIGN_IN_IN_PROGRESS", text)),
             SignInError::CodeMissing => Self::invalid_request(text),
+            SignInError::TooManyCodes(wait) => Self::TooManyRequests(body("FLOOD_WAIT", text), seconds(wait)),
             SignInError::CodeInvalid => Self::BadRequest(body("PHONE_CODE_INVALID", text)),
             SignInError::CodeExpired => Self::Gone(body("PHONE_CODE_EXPIRED", text)),
             SignInError::TwoFactorRequired => Self::Unauthorized(body("TWO_FACTOR_REQUIRED", text)),
@@ -247,9 +263,72 @@ fn code_for(status: StatusCode) -> &'static str {
         StatusCode::NOT_FOUND => "NOT_FOUND",
         StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "UNSUPPORTED_MEDIA_TYPE",
+        StatusCode::REQUEST_TIMEOUT => "REQUEST_TIMEOUT",
         StatusCode::PAYLOAD_TOO_LARGE => "BODY_TOO_LARGE",
         StatusCode::SERVICE_UNAVAILABLE => "UNAVAILABLE",
         status if status.is_server_error() => "INTERNAL",
         _ => "INVALID_REQUEST",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::StoreError;
+
+    fn code(error: ApiError) -> String {
+        let (ApiError::BadRequest(body)
+        | ApiError::Unauthorized(body)
+        | ApiError::Forbidden(body)
+        | ApiError::NotFound(body)
+        | ApiError::Conflict(body)
+        | ApiError::Gone(body)
+        | ApiError::TooSlow(body)
+        | ApiError::TooLarge(body)
+        | ApiError::UnsupportedMediaType(body)
+        | ApiError::TooManyRequests(body, _)
+        | ApiError::Internal(body)
+        | ApiError::Unavailable(body, _)) = error;
+        body.0.code
+    }
+
+    #[test]
+    fn the_audit_log_names_a_refusal_as_the_answer_does() {
+        let text = || "text".to_owned();
+        let telegram = [
+            TelegramError::PhoneNumberInvalid,
+            TelegramError::PhoneNumberBanned,
+            TelegramError::SignUpRequired,
+            TelegramError::CodeInvalid,
+            TelegramError::CodeExpired,
+            TelegramError::TwoFactorRequired,
+            TelegramError::TwoFactorInvalid,
+            TelegramError::EmailSetupRequired,
+            TelegramError::PaymentRequired,
+            TelegramError::FloodWait(Duration::from_secs(9)),
+            TelegramError::Unreachable(text()),
+            TelegramError::ApiIdRefused(text()),
+            TelegramError::ResendUnavailable,
+            TelegramError::ChallengeSpent,
+            TelegramError::StartOver,
+            TelegramError::Migrate(4),
+            TelegramError::SignedOut(text()),
+            TelegramError::Unexpected(text()),
+        ];
+        let others = [
+            SignInError::NoCodeRequested,
+            SignInError::InProgress,
+            SignInError::CodeMissing,
+            SignInError::SessionStore(text()),
+            SignInError::Store(StoreError::Unavailable(text())),
+            SignInError::ShuttingDown,
+            SignInError::Interrupted,
+        ];
+        for error in telegram.into_iter().map(SignInError::from).chain(others) {
+            let audited = error.code();
+            assert_eq!(audited, code(error.into()));
+        }
     }
 }

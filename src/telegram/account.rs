@@ -23,6 +23,9 @@ use super::people::People;
 use super::proxy;
 use super::session::LiveSession;
 use super::update::account_user;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::Who;
 use crate::domain::account::AccountUser;
 use crate::domain::account::TelegramSession;
 use crate::domain::ids::Ids;
@@ -327,6 +330,8 @@ impl Account {
             metrics::counter!("connector_sessions_ended_total", "account" => account, "reason" => reason)
                 .increment(1);
             tracing::warn!(reason = name, account, "Telegram has ended the session");
+            let session = self.id().map_or_else(String::new, |id| id.to_string());
+            audit::record(&Who::Telegram, &Audit::SessionEnded { session: &session, reason: name });
         }
         self.0.closed.cancel();
     }

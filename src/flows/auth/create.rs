@@ -44,6 +44,7 @@ impl Auth {
         client: Client,
     ) -> Result<Created, AuthError> {
         let project = self.admitted(project, caller).await?;
+        self.may_create(&project, caller)?;
         self.create(&project, client).await
     }
 
@@ -55,6 +56,7 @@ impl Auth {
         client: Client,
     ) -> Result<Created, AuthError> {
         let project = self.authenticated(project, caller).await?;
+        self.may_create(&project, caller)?;
         self.create(&project, client).await
     }
 

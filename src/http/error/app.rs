@@ -32,6 +32,9 @@ pub(in crate::http) enum AppError {
     /// There is one already.
     #[oai(status = 409)]
     Conflict(Json<ErrorBody>),
+    /// The body has not come in time.
+    #[oai(status = 408)]
+    TooSlow(Json<ErrorBody>),
     /// The body is larger than 64 KiB.
     #[oai(status = 413)]
     TooLarge(Json<ErrorBody>),
@@ -67,6 +70,7 @@ impl From<ApiError> for AppError {
             ApiError::Unauthorized(body) => Self::Unauthorized(body),
             ApiError::Forbidden(body) => Self::Forbidden(body),
             ApiError::NotFound(body) => Self::NotFound(body),
+            ApiError::TooSlow(body) => Self::TooSlow(body),
             ApiError::TooLarge(body) => Self::TooLarge(body),
             ApiError::UnsupportedMediaType(body) => Self::UnsupportedMediaType(body),
             ApiError::TooManyRequests(body, wait) => Self::TooManyRequests(body, wait),
@@ -85,6 +89,12 @@ impl From<AuthError> for AppError {
             AuthError::ProjectInactive => Self::Forbidden(body("PROJECT_INACTIVE", text)),
             AuthError::PublicAccessDisabled => Self::Forbidden(body("PUBLIC_ACCESS_DISABLED", text)),
             AuthError::OriginNotAllowed => Self::Forbidden(body("ORIGIN_NOT_ALLOWED", text)),
+            AuthError::TooManyAttempts(wait)
+            | AuthError::TooManySessions(wait)
+            | AuthError::TooManyPolls(wait) => {
+                Self::TooManyRequests(body("RATE_LIMITED", text), seconds(wait))
+            }
+            AuthError::TooManyHeld => Self::Unavailable(body("UNAVAILABLE", text), Some(5)),
             AuthError::SecretWrong => Self::Unauthorized(body("UNAUTHORIZED", text)),
             AuthError::InvalidProof => Self::BadRequest(body("INVALID_PROOF", text)),
             AuthError::PhoneNeedsBot => Self::BadRequest(body("PHONE_NEEDS_BOT", text)),

@@ -22,6 +22,10 @@ pub use self::record::Holder;
 use super::Backend;
 use super::VaultError;
 use super::error::Trouble;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::OwnerChange;
+use crate::audit::Who;
 use crate::domain::ids::Ids;
 use crate::domain::place::LeaseSettings;
 use crate::domain::place::Place;
@@ -289,7 +293,11 @@ impl Lease {
     /// As [`Lease::release`], of a lease that nobody keeps.
     pub async fn give_up(&self) {
         let mut hand = self.0.hand.lock().await;
-        let held = matches!(*self.0.ownership.borrow(), Ownership::Held { .. } | Ownership::Lapsed);
+        let before = self.0.ownership.borrow().clone();
+        let held = matches!(before, Ownership::Held { .. } | Ownership::Lapsed);
+        if let Ownership::Held { epoch } = before {
+            self.audit(OwnerChange::HandedOver, epoch);
+        }
         self.set_until(Until::Never);
         self.0.ownership.send_replace(Ownership::Unknown("it was given up".to_owned()));
         if !held {
@@ -333,17 +341,33 @@ impl Lease {
         }
     }
 
+    fn tell_audit(&self, before: &Ownership, now: &Ownership) {
+        let owned = |ownership: &Ownership| match ownership {
+            Ownership::Held { epoch } => Some(*epoch),
+            Ownership::Unknown(_) | Ownership::Standby(_) | Ownership::Lapsed => None,
+        };
+        let (change, epoch) = match (owned(before), owned(now)) {
+            (before, Some(epoch)) if before != Some(epoch) => (OwnerChange::Acquired, epoch),
+            (Some(epoch), None) => (OwnerChange::Lost, epoch),
+            _ => return,
+        };
+        self.audit(change, epoch);
+    }
+
+    fn audit(&self, change: OwnerChange, epoch: u64) {
+        let (session, owner) = (self.0.session.as_str(), self.0.terms.instance.as_str());
+        audit::record(&Who::Service, &Audit::SessionOwner { session, owner, epoch, change });
+    }
+
     /// Announces a change of owner, once.
     fn become_(&self, now: Ownership) {
         let session = self.0.session.as_str();
-        let changed = self.0.ownership.send_if_modified(|known| {
-            let changed = *known != now;
-            known.clone_from(&now);
-            changed
-        });
-        if !changed {
+        let before = self.0.ownership.borrow().clone();
+        if before == now {
             return;
         }
+        self.0.ownership.send_replace(now.clone());
+        self.tell_audit(&before, &now);
         match &now {
             Ownership::Held { epoch } => tracing::info!(session, epoch, "this process owns the session"),
             Ownership::Standby(holder) => {
