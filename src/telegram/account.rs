@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use grammers_session::Session as _;
 use grammers_tl_types as tl;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,9 +17,7 @@ use super::connection::UpdatesEnd;
 use super::conversation::EventSink;
 use super::ending::Ending;
 use super::errors::TelegramError;
-use super::key_exchange;
 use super::people::People;
-use super::proxy;
 use super::session::LiveSession;
 use super::update::account_user;
 use crate::audit;
@@ -381,28 +378,6 @@ impl Account {
         }))
     }
 
-    async fn ensure_key(&self) -> Result<(), TelegramError> {
-        let session = &self.0.session;
-        let dc = session.home_dc();
-        let Some(rsa_key) = session.network().rsa_key().filter(|_| !session.has_key(dc)) else {
-            return Ok(());
-        };
-        let unknown = || TelegramError::Unexpected(format!("data centre {dc} is not part of this network"));
-        let option = session.dc_option(dc).ok().flatten().ok_or_else(unknown)?;
-        let proxy = self.0.settings.proxy.as_ref();
-        let negotiation = async {
-            let stream = proxy::dial(option.ipv4, proxy).await?;
-            key_exchange::negotiate(stream, rsa_key, &self.0.ids).await
-        };
-        let limited = tokio::time::timeout(self.0.settings.call_limit, negotiation);
-        let key = tokio::select! {
-            key = limited => key.map_err(|_| TelegramError::Unreachable("no key within the time limit".to_owned()))?,
-            () = self.0.closed.cancelled() => return Err(closed()),
-        };
-        let key = key.map_err(|error| TelegramError::Unreachable(error.to_string()))?;
-        session.set_key(dc, key).map_err(|error| TelegramError::Unexpected(error.to_string()))
-    }
-
     /// Throws a connection away, so that the next call builds another.
     async fn discard(&self, connection: &Arc<Connection>) {
         connection.abort();
@@ -413,7 +388,7 @@ impl Account {
     }
 }
 
-fn closed() -> TelegramError {
+pub(super) fn closed() -> TelegramError {
     TelegramError::Unreachable("the account is closed".to_owned())
 }
 

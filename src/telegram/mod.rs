@@ -6,6 +6,7 @@
 mod account;
 mod answers;
 mod bot;
+mod bot_tokens;
 mod bots;
 mod connection;
 mod conversation;
