@@ -16,7 +16,6 @@ use super::Settings;
 use super::connection::Connection;
 use super::connection::UpdatesEnd;
 use super::conversation::EventSink;
-use super::ending::Ending;
 use super::errors::TelegramError;
 use super::key_exchange;
 use super::people::People;
@@ -52,10 +51,10 @@ pub(super) struct Shared {
     ids: Ids,
     pub(super) tasks: Tasks,
     current: Mutex<Option<Current>>,
-    status: watch::Sender<Status>,
+    pub(super) status: watch::Sender<Status>,
     /// Telegram has said in this process who is signed in.
     verified: AtomicBool,
-    closed: CancellationToken,
+    pub(super) closed: CancellationToken,
     pub(super) events: EventSink,
     /// Held while a batch of events is being taken.
     pub(super) turn: Arc<Mutex<()>>,
@@ -297,29 +296,6 @@ impl Account {
         }
         self.0.session.set_user(user);
         None
-    }
-
-    /// Notes how the account is. An end is final: whoever learns of a lost connection at the same moment does not
-    /// take it back.
-    fn is_now(&self, status: Status) -> bool {
-        self.0.status.send_if_modified(|known| {
-            let ended = matches!(known, Status::SignedOut(_));
-            if !ended {
-                *known = status;
-            }
-            !ended
-        })
-    }
-
-    fn end(&self, name: &str) {
-        if self.is_now(Status::SignedOut(name.to_owned())) {
-            let account = if self.0.session.is_bot() { "bot" } else { "user" };
-            let reason = Ending::of(name).word();
-            metrics::counter!("connector_sessions_ended_total", "account" => account, "reason" => reason)
-                .increment(1);
-            tracing::warn!(reason = name, account, "Telegram has ended the session");
-        }
-        self.0.closed.cancel();
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, TelegramError> {
