@@ -15,14 +15,10 @@ use super::Settings;
 use super::connection::Connection;
 use super::connection::UpdatesEnd;
 use super::conversation::EventSink;
-use super::ending::Ending;
 use super::errors::TelegramError;
 use super::people::People;
 use super::session::LiveSession;
 use super::update::account_user;
-use crate::audit;
-use crate::audit::Audit;
-use crate::audit::Who;
 use crate::domain::account::AccountUser;
 use crate::domain::account::TelegramSession;
 use crate::domain::ids::Ids;
@@ -55,10 +51,10 @@ pub(super) struct Shared {
     ids: Ids,
     pub(super) tasks: Tasks,
     current: Mutex<Option<Current>>,
-    status: watch::Sender<Status>,
+    pub(super) status: watch::Sender<Status>,
     /// Telegram has said in this process who is signed in.
     verified: AtomicBool,
-    closed: CancellationToken,
+    pub(super) closed: CancellationToken,
     pub(super) events: EventSink,
     /// Held while a batch of events is being taken.
     pub(super) turn: Arc<Mutex<()>>,
@@ -306,31 +302,6 @@ impl Account {
         }
         self.0.session.set_user(user);
         None
-    }
-
-    /// Notes how the account is. An end is final: whoever learns of a lost connection at the same moment does not
-    /// take it back.
-    fn is_now(&self, status: Status) -> bool {
-        self.0.status.send_if_modified(|known| {
-            let ended = matches!(known, Status::SignedOut(_));
-            if !ended {
-                *known = status;
-            }
-            !ended
-        })
-    }
-
-    fn end(&self, name: &str) {
-        if self.is_now(Status::SignedOut(name.to_owned())) {
-            let account = if self.0.session.is_bot() { "bot" } else { "user" };
-            let reason = Ending::of(name).word();
-            metrics::counter!("connector_sessions_ended_total", "account" => account, "reason" => reason)
-                .increment(1);
-            tracing::warn!(reason = name, account, "Telegram has ended the session");
-            let session = self.id().map_or_else(String::new, |id| id.to_string());
-            audit::record(&Who::Telegram, &Audit::SessionEnded { session: &session, reason: name });
-        }
-        self.0.closed.cancel();
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, TelegramError> {

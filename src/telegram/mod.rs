@@ -22,6 +22,7 @@ mod people;
 mod proxy;
 mod reachability;
 mod reader;
+mod rereading;
 mod sending;
 mod session;
 mod sign_in;
