@@ -20,6 +20,7 @@ mod conversation;
 mod crash;
 mod delivery_conformance;
 mod developers;
+mod disk;
 mod doctor;
 mod guard;
 mod ledger_store;

@@ -120,7 +120,7 @@ pub enum AuthError {
 }
 
 /// Who calls, as far as the request tells.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Caller {
     /// The `Origin` header.
     pub(crate) origin: Option<String>,
@@ -129,7 +129,7 @@ pub(crate) struct Caller {
 }
 
 /// How a session stands, with what an app is told.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Standing {
     Pending,
     Confirmed(Box<Confirmed>),
@@ -139,7 +139,7 @@ pub(crate) enum Standing {
 }
 
 /// A confirmation.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Confirmed {
     pub(crate) session: AuthSession,
     pub(crate) project: Arc<Project>,
@@ -147,7 +147,7 @@ pub(crate) struct Confirmed {
 }
 
 /// What names the session to consume.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Claim {
     Token(SessionToken),
     Proof(String),
