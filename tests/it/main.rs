@@ -24,6 +24,7 @@ mod disk;
 mod doctor;
 mod guard;
 mod ledger_store;
+mod outage;
 mod project_bots;
 mod project_secrets;
 mod projects;
