@@ -18,4 +18,5 @@ pub mod project_wishes;
 pub mod proof;
 pub mod seal;
 pub mod string_session;
+pub mod subscriber;
 pub mod webhook_target;

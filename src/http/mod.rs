@@ -13,6 +13,7 @@ mod document;
 mod error;
 mod guard;
 mod ops;
+mod server;
 mod sessions;
 mod standing;
 mod webhooks;
@@ -37,6 +38,8 @@ use self::developers::{AccountsApi, ProjectsApi};
 use self::document::Document;
 pub(crate) use self::guard::OperatorPolicy;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
+pub use self::server::Limits;
+pub(crate) use self::server::serve;
 use self::sessions::SessionsApi;
 use self::webhooks::WebhooksApi;
 use crate::domain::ids::Ids;
@@ -64,6 +67,8 @@ pub(crate) struct Parts {
     pub(crate) ids: Ids,
     /// Whether `GET /demo` is served.
     pub(crate) demo: bool,
+    /// How long a body may take, and the rest.
+    pub(crate) limits: Limits,
 }
 
 /// Every route of the service.
@@ -79,6 +84,7 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         trusted_proxies,
         ids,
         demo,
+        limits,
     } = parts;
     let service = service();
     let printed = service.spec();
@@ -91,6 +97,7 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         .nest("/docs", Route::new().at("/", make_sync(move |_| Html(docs.clone()))))
         .at("/openapi.json", make_sync(move |_| served.response()))
         .nest("/", service)
+        .data(limits)
         .data(Arc::new(operator))
         .data(auth)
         .data(deliveries)

@@ -44,6 +44,7 @@ impl Auth {
         client: Client,
     ) -> Result<Created, AuthError> {
         let project = self.admitted(project, caller).await?;
+        self.may_create(&project, caller)?;
         self.create(&project, client).await
     }
 
@@ -55,6 +56,7 @@ impl Auth {
         client: Client,
     ) -> Result<Created, AuthError> {
         let project = self.authenticated(project, caller).await?;
+        self.may_create(&project, caller)?;
         self.create(&project, client).await
     }
 
@@ -102,6 +104,7 @@ impl Auth {
                 Ok(deliverer)
             }
             Err(Nobody::AtAll) => Err(AuthError::NoTelegramAccount),
+            Err(Nobody::Here(wait)) => Err(AuthError::NotOwner(wait)),
             Err(Nobody::Yet) => {
                 let account = accounts.bot_of(project).ok_or(AuthError::TelegramUnreachable)?;
                 let username = store.username(account).await?.ok_or(AuthError::TelegramUnreachable)?;

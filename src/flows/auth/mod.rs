@@ -2,18 +2,27 @@
 //! Telegram is in `flows::confirm`.
 
 mod create;
+mod limits;
 mod links;
+mod places;
+mod polls;
 mod watch;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 pub(crate) use self::create::Client;
 pub(crate) use self::create::Created;
+pub use self::limits::AppLimits;
+use self::limits::Limits;
+pub use self::places::HeldLimits;
 pub(crate) use self::watch::Watch;
 use super::accounts::Accounts;
+use super::developers::seconds;
 use super::to_its_end::to_its_end;
 use crate::domain::account::Mode;
 use crate::domain::auth_session::AuthSession;
@@ -61,6 +70,7 @@ struct Shared {
     tasks: Tasks,
     mode: Mode,
     links: LinkSettings,
+    limits: Limits,
     /// Names of bots that the store has.
     usernames: Mutex<HashMap<i64, String>>,
 }
@@ -111,6 +121,25 @@ pub enum AuthError {
     /// The account that delivers the prompts has never been reached.
     #[error("Telegram has not been reached yet, so the account that delivers the prompts is not known")]
     TelegramUnreachable,
+    /// Another process owns the account that delivers the prompts. How long it may take at most until somebody else does,
+    /// should that one be gone.
+    #[error(
+        "another process owns the Telegram account that delivers the prompts, and this one stands by: ask that one, \
+         or repeat the request"
+    )]
+    NotOwner(Duration),
+    /// Too many wrong keys in too short a time.
+    #[error("too many wrong keys: try again in {} s", seconds(*.0))]
+    TooManyAttempts(Duration),
+    /// Too many sessions in too short a time, of this project or for this address.
+    #[error("too many new sessions: try again in {} s", seconds(*.0))]
+    TooManySessions(Duration),
+    /// Too many polls of one session in a second.
+    #[error("this session is polled too often: every 2 s is enough, and `wait` holds the answer")]
+    TooManyPolls(Duration),
+    /// Too many streams and held polls.
+    #[error("too many streams: poll, or try again later")]
+    TooManyHeld,
     /// The service is out of ids or cannot sign: our fault.
     #[error("the proof could not be signed")]
     Unsigned,
@@ -126,6 +155,8 @@ pub(crate) struct Caller {
     pub(crate) origin: Option<String>,
     /// The Bearer token.
     pub(crate) key: Option<String>,
+    /// The client's address.
+    pub(crate) from: Option<IpAddr>,
 }
 
 /// How a session stands, with what an app is told.
@@ -165,9 +196,10 @@ impl Auth {
         tasks: Tasks,
         mode: Mode,
         links: LinkSettings,
+        limits: AppLimits,
     ) -> Self {
-        let usernames = Mutex::default();
-        Self(Arc::new(Shared { store, accounts, outbox, clock, ids, tasks, mode, links, usernames }))
+        let (usernames, limits) = (Mutex::default(), Limits::new(limits));
+        Self(Arc::new(Shared { store, accounts, outbox, clock, ids, tasks, mode, links, limits, usernames }))
     }
 
     /// How a session stands. With `wait`, a pending one is held until it is decided or the time is over.
@@ -176,14 +208,16 @@ impl Auth {
         project: &str,
         token: &SessionToken,
         caller: &Caller,
-        wait: Option<std::time::Duration>,
+        wait: Option<Duration>,
     ) -> Result<Standing, AuthError> {
-        let name = project;
+        let (name, id) = (project, token.id());
+        self.paced(&id).await?;
         let mut project = self.admitted(name, caller).await?;
-        let id = token.id();
         let mut session = self.session_of(&project, &id).await?;
         if let Some(wait) = wait
             && session.status(self.0.clock.now()) == Status::Pending
+            // Who has no place gets the answer of a plain poll.
+            && let Some(_place) = self.0.limits.places.take(&project.id, caller.from)
         {
             session = self.decided_within(&project, &id, wait).await?;
             // Meanwhile its owner may have replaced its secret, or closed it to this caller.
@@ -264,8 +298,10 @@ impl Auth {
         if !project.allows_origin(caller.origin.as_deref()) {
             return Err(AuthError::OriginNotAllowed);
         }
-        let keyed = || caller.key.as_deref().is_some_and(|key| project.secret.is(key));
-        if !project.settings.public_access && !keyed() {
+        if !project.settings.public_access && !shows_key(&project, caller) {
+            if caller.key.is_some() {
+                self.wrong_key(&project, caller)?;
+            }
             return Err(AuthError::PublicAccessDisabled);
         }
         Ok(project)
@@ -276,6 +312,7 @@ impl Auth {
         let key = caller.key.as_deref().ok_or(AuthError::SecretWrong)?;
         let project = self.project(id).await?;
         if !project.secret.is(key) {
+            self.wrong_key(&project, caller)?;
             return Err(AuthError::SecretWrong);
         }
         Ok(project)
@@ -344,6 +381,11 @@ impl Auth {
             }
         });
     }
+}
+
+/// Whether the caller shows the project's secret key.
+fn shows_key(project: &Project, caller: &Caller) -> bool {
+    caller.key.as_deref().is_some_and(|key| project.secret.is(key))
 }
 
 /// When a session was consumed.
