@@ -243,6 +243,7 @@ impl App {
         let store: Arc<dyn Store> = Arc::new(store);
 
         let vault = settings.vault(sealer).await.leased(&settings.terms(address, &ids)?);
+        watch_store(&tasks, Arc::clone(&store));
         let unsaved = store.unsaved_session().await?;
         let outbox = Outbox::new(Arc::clone(&store), Arc::clone(&clock), tasks.clone());
         let confirm = Confirm::new(Arc::clone(&store), outbox.clone(), Arc::clone(&clock), tasks.clone());
@@ -338,6 +339,15 @@ impl App {
             tracing::warn!("not everything ended in time");
         }
     }
+}
+
+/// A store that failed is opened anew by a process that is started anew: this one ends, with a failure, as soon as that
+/// would work. Until then it tells what it can.
+fn watch_store(tasks: &Tasks, store: Arc<dyn Store>) {
+    let stopping = tasks.stopping();
+    tasks.spawn_essential("store", async move {
+        tokio::select! { () = store.is_to_be_reopened() => {}, () = stopping.cancelled() => {} }
+    });
 }
 
 async fn upkeep(tasks: Tasks) {

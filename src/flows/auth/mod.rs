@@ -82,7 +82,7 @@ impl std::fmt::Debug for Auth {
 }
 
 /// Who calls, as far as the request tells.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Caller {
     /// The `Origin` header.
     pub(crate) origin: Option<String>,
@@ -93,7 +93,7 @@ pub(crate) struct Caller {
 }
 
 /// How a session stands, with what an app is told.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Standing {
     Pending,
     Confirmed(Box<Confirmed>),
@@ -103,7 +103,7 @@ pub(crate) enum Standing {
 }
 
 /// A confirmation.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Confirmed {
     pub(crate) session: AuthSession,
     pub(crate) project: Arc<Project>,
@@ -111,7 +111,7 @@ pub(crate) struct Confirmed {
 }
 
 /// What names the session to consume.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Claim {
     Token(SessionToken),
     Proof(String),
