@@ -25,6 +25,7 @@ mod guard;
 mod ledger_store;
 mod limits;
 mod pace;
+mod pages;
 mod project_bots;
 mod project_secrets;
 mod projects;
