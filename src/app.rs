@@ -1,5 +1,6 @@
 //! The composition root: settings become parts, parts become a running service. Nothing is decided here.
 
+mod instance;
 mod moving;
 mod sign_ins;
 mod webhooks;
@@ -22,6 +23,7 @@ use crate::domain::clock::Clock;
 use crate::domain::developer::Email;
 use crate::domain::ids::Ids;
 use crate::domain::ids::Secret;
+use crate::domain::place::LeaseSettings;
 use crate::domain::place::SessionStore;
 use crate::domain::seal::Sealer;
 use crate::flows::accounts::Accounts;
@@ -44,6 +46,7 @@ use crate::telegram::BadToken;
 use crate::telegram::Bots;
 use crate::telegram::Gateway;
 use crate::telemetry;
+use crate::vault::Terms;
 use crate::vault::Vault;
 use crate::vault::VaultError;
 
@@ -77,6 +80,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Where Telegram sessions are kept.
     pub session_store: SessionStore,
+    /// How this process owns them.
+    pub lease: LeaseSettings,
     /// `CONNECTOR_MASTER_KEY`; `None`: the one in the data directory, made when missing.
     pub master_key: Option<Secret<[u8; 32]>>,
     /// The embedded store's cache, in bytes.
@@ -154,6 +159,14 @@ pub enum StartError {
     /// The session store.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The data directory's id.
+    #[error("{path}: {source}", path = .path.display())]
+    Instance {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The default bot's token.
     #[error("TELEGRAM_BOT_TOKEN: {0}")]
     BotToken(#[from] BadToken),
@@ -221,7 +234,11 @@ impl App {
         let store = SledStore::open(&directory, settings.cache_bytes, settings.mode, sealer.clone()).await?;
         let store: Arc<dyn Store> = Arc::new(store);
 
-        let vault = settings.vault(sealer).await;
+        let instance = instance::find_or_make(&settings.data_dir, &ids);
+        let instance = instance.map_err(|(path, source)| StartError::Instance { path, source })?;
+        let url = settings.apps.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let terms = Arc::new(Terms::new(settings.lease, instance, url, &ids));
+        let vault = settings.vault(sealer).await.leased(&terms);
         let unsaved = store.unsaved_session().await?;
         let outbox = Outbox::new(Arc::clone(&store), Arc::clone(&clock), tasks.clone());
         let confirm = Confirm::new(Arc::clone(&store), outbox.clone(), Arc::clone(&clock), tasks.clone());

@@ -23,10 +23,12 @@ pub use self::limits::LimitFlags;
 pub use self::network::TelegramChoice;
 use self::network::{SandboxFlag, default_data_dir, is_loopback, networks, sandbox_flag};
 pub use self::projects::read_projects;
+pub use self::session::LeaseFlags;
 pub use self::session::MoveCommand;
 pub use self::session::Moving;
 pub use self::session::SessionFlags;
 use crate::domain::ids::Secret;
+use crate::domain::place::LeaseSettings;
 use crate::domain::place::SessionStore;
 
 /// What the command line asks for.
@@ -89,6 +91,9 @@ pub struct ServeFlags {
     /// `CONNECTOR_MASTER_KEY` [default: `file:./sessions`, with --sandbox in the data folder].
     #[arg(long, env = "CONNECTOR_SESSION_STORE")]
     pub session_store: Option<String>,
+    /// How sessions are owned.
+    #[command(flatten)]
+    pub lease: LeaseFlags,
     /// Where there is no session yet, start with the Telethon `StringSession` in this file (or `s3://BUCKET/KEY`).
     #[arg(long, env = "CONNECTOR_IMPORT_SESSION", value_name = "PLACE")]
     pub import_session: Option<String>,
@@ -186,6 +191,8 @@ pub struct Serve {
     pub data_dir: PathBuf,
     /// Where Telegram sessions are kept.
     pub session_store: SessionStore,
+    /// How they are owned.
+    pub lease: LeaseSettings,
     /// Which Telegram.
     pub telegram: TelegramChoice,
     /// Where an embedded sandbox listens.
@@ -339,6 +346,7 @@ impl ServeFlags {
                 loopback,
                 data_dir,
                 session_store,
+                lease: self.lease.settings(),
                 telegram,
                 embedded: self.embedded,
                 cache_bytes: self.cache_mb.saturating_mul(1024 * 1024),

@@ -154,6 +154,7 @@ fn settings(serve: &Serve, mode: Mode, telegram: telegram::Settings) -> Settings
         admin_token: serve.admin_token.clone(),
         data_dir: serve.data_dir.clone(),
         session_store: serve.session_store.clone(),
+        lease: serve.lease,
         master_key: serve.master_key.clone(),
         cache_bytes: serve.cache_bytes,
         mode,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::lifecycle::Tasks;
 use crate::store::Store;
 use crate::telegram::Bots;
+pub use crate::telegram::Ending;
 use crate::telegram::Gateway;
 
 /// A state for each part, in one word.
@@ -16,6 +17,8 @@ pub struct Report {
     pub session_store: &'static str,
     /// `ok`, `signed_out`, `connecting`, `reconnecting`, `unknown`.
     pub telegram: &'static str,
+    /// Telegram's name for why it has ended the account's session, where it has.
+    pub telegram_reason: Option<String>,
     /// The default bot: `none` is configured, `ok`, `connecting`, `reconnecting`, `signed_out`, `token_invalid`,
     /// `unknown`.
     pub bot: &'static str,
@@ -65,6 +68,7 @@ impl Readiness {
                 "degraded"
             },
             telegram: self.gateway.condition(),
+            telegram_reason: self.gateway.ended(),
             bot: self.default_bot.map_or("none", |id| self.bots.condition(id)),
             ready: store.is_ok() && !self.tasks.stopping().is_cancelled(),
         }

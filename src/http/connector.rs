@@ -87,7 +87,7 @@ struct SignInView {
     code_delivery: Option<DeliveryView>,
     /// The hint that the account's owner left for the 2FA password.
     two_factor_hint: Option<String>,
-    /// Why nobody is signed in any more, where Telegram said so.
+    /// Why nobody is signed in any more, where Telegram said so; on standby, who owns the session.
     reason: Option<String>,
 }
 
@@ -206,6 +206,7 @@ impl From<View> for SignInView {
             reason: None,
         };
         match view {
+            View::Standby { reason } => Self { state: State::Standby, reason: Some(reason), ..empty },
             View::SignedOut { reason } => Self { reason, ..empty },
             View::CodeSent { phone, delivery } => {
                 let CodeDelivery { kind, length, next, resend_after_s } = delivery;

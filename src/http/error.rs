@@ -194,6 +194,9 @@ impl From<SignInError> for ApiError {
                     None,
                 )
             }
+            SignInError::NotOwner { wait, .. } => {
+                Self::Unavailable(body("NOT_OWNER", text), Some(seconds(wait)))
+            }
             SignInError::ShuttingDown => Self::Unavailable(body("UNAVAILABLE", text), None),
             SignInError::Interrupted => Self::internal(&error),
             SignInError::Telegram(error) => error.into(),

@@ -6,6 +6,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi, Tags};
 
 use super::error::OperatorError;
 use super::guard::Operator;
+use crate::flows::readiness::Ending;
 use crate::flows::readiness::Readiness;
 use crate::flows::sign_in::SignIn;
 use crate::flows::sign_in::View;
@@ -32,6 +33,8 @@ struct ReadyView {
     session_store: String,
     /// `ok`, `signed_out`, `connecting`, `reconnecting` or `unknown`.
     telegram: String,
+    /// Why Telegram has ended the account's session, in Telegram's word; null while it has not.
+    telegram_reason: Option<String>,
     /// `none`: no bot is configured.
     bot: String,
 }
@@ -66,6 +69,7 @@ impl ProbesApi {
             store: report.store.to_owned(),
             session_store: report.session_store.to_owned(),
             telegram: report.telegram.to_owned(),
+            telegram_reason: report.telegram_reason,
             bot: report.bot.to_owned(),
         };
         if report.ready { ReadyResponse::Ready(Json(view)) } else { ReadyResponse::Unready(Json(view)) }
@@ -126,6 +130,11 @@ async fn metrics(readiness: &Readiness, sign_in: &SignIn) -> String {
     for state in ["ok", "signed_out", "connecting", "reconnecting", "unknown"] {
         let value = if report.telegram == state { 1.0 } else { 0.0 };
         metrics::gauge!("connector_account_state", "state" => state).set(value);
+    }
+    let ended = report.telegram_reason.as_deref().map(Ending::of);
+    for ending in Ending::ALL {
+        let value = if ended == Some(ending) { 1.0 } else { 0.0 };
+        metrics::gauge!("connector_account_ended", "reason" => ending.word()).set(value);
     }
     let pending = matches!(sign_in.view(), Ok(View::CodeSent { .. } | View::TwoFactorRequired { .. }));
     gauge("connector_sign_in_pending", pending);

@@ -19,6 +19,9 @@ pub(crate) enum Fault {
         error: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         code: Option<i32>,
+        /// Only calls of this account: a phone number or a bot's user name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        account: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         times: Option<NonZeroU32>,
     },
@@ -30,6 +33,10 @@ pub(crate) enum Fault {
     },
     Disconnect {
         disconnect: Now,
+    },
+    /// Connections that are open never answer again, and look alive; new ones are as ever.
+    Freeze {
+        freeze: Now,
     },
     DisconnectEvery {
         disconnect_every: NonZeroU32,
@@ -63,6 +70,13 @@ pub(crate) enum Fault {
     DifferenceSlice {
         difference_slice: NonZeroU32,
     },
+    DifferenceTooLong {
+        difference_too_long: NonZeroU32,
+    },
+    /// So many packets are refused for their salt, whatever it is.
+    WrongSalt {
+        wrong_salt: NonZeroU32,
+    },
     WrongSessionId {
         wrong_session_id: bool,
     },
@@ -74,7 +88,7 @@ pub(crate) enum Fault {
     },
 }
 
-/// The only time at which connections can be cut.
+/// The only time at which connections can be cut or frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Now {
@@ -129,11 +143,12 @@ pub(crate) struct CallFate {
 
 impl Fault {
     /// Changes the fate of a call; whether it did.
-    fn befall(&self, called: &str, fate: &mut CallFate) -> bool {
+    fn befall(&self, called: &str, is_caller: &impl Fn(&str) -> bool, fate: &mut CallFate) -> bool {
         let names = |wanted: &str| wanted == "*" || wanted == called;
-        if let Self::Error { method, error, code, .. } = self
+        if let Self::Error { method, error, code, account, .. } = self
             && names(method)
             && fate.error.is_none()
+            && account.as_deref().is_none_or(is_caller)
         {
             fate.error = Some((code.unwrap_or_else(|| error_code(error)), error.clone()));
             return true;
@@ -177,13 +192,16 @@ impl Faults {
                 (*times, None)
             }
             Fault::SentCode { sent_code } => (sent_code.times, None),
-            Fault::DropPushes { drop_pushes } => (Some(*drop_pushes), None),
+            Fault::DropPushes { drop_pushes: times }
+            | Fault::DifferenceTooLong { difference_too_long: times }
+            | Fault::WrongSalt { wrong_salt: times } => (Some(*times), None),
             Fault::Silent { silent: on }
             | Fault::RefuseConnections { refuse_connections: on }
             | Fault::BadSrpPrime { bad_srp_prime: on } => (None, Some(*on)),
             Fault::WrongSessionId { wrong_session_id: on } => (NonZeroU32::new(1), Some(*on)),
             Fault::DisconnectEvery { .. } | Fault::DifferenceSlice { .. } => (None, Some(true)),
             Fault::Disconnect { .. }
+            | Fault::Freeze { .. }
             | Fault::Revoke { .. }
             | Fault::Migrate { .. }
             | Fault::Ban { .. }
@@ -216,8 +234,8 @@ impl Faults {
         self.cleared.subscribe()
     }
 
-    /// What befalls a call of `method`; uses the orders up.
-    pub(crate) fn on_call(&self, method: &str) -> CallFate {
+    /// What befalls a call of `method` by whomever `is_caller` knows; uses the orders up.
+    pub(crate) fn on_call(&self, method: &str, is_caller: impl Fn(&str) -> bool) -> CallFate {
         let mut fate = CallFate::default();
         self.each(|active| {
             if let Fault::DisconnectEvery { disconnect_every } = active.fault {
@@ -225,7 +243,7 @@ impl Faults {
                 fate.disconnect |= active.calls % disconnect_every == 0;
                 return false;
             }
-            active.fault.befall(method, &mut fate)
+            active.fault.befall(method, &is_caller, &mut fate)
         });
         fate
     }
@@ -248,6 +266,16 @@ impl Faults {
     /// Whether this push is to be lost; uses the order up.
     pub(crate) fn drop_push(&self) -> bool {
         self.take(|fault| matches!(fault, Fault::DropPushes { .. }).then_some(())).is_some()
+    }
+
+    /// Whether the next difference is too long; uses the order up.
+    pub(crate) fn difference_too_long(&self) -> bool {
+        self.take(|fault| matches!(fault, Fault::DifferenceTooLong { .. }).then_some(())).is_some()
+    }
+
+    /// Whether this packet's salt is wrong; uses the order up.
+    pub(crate) fn wrong_salt(&self) -> bool {
+        self.take(|fault| matches!(fault, Fault::WrongSalt { .. }).then_some(())).is_some()
     }
 
     /// Whether the next message carries a wrong session id; uses the order up.
@@ -329,99 +357,4 @@ pub(crate) fn error_code(name: &str) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fault(json: &str) -> Fault {
-        serde_json::from_str(json).unwrap()
-    }
-
-    #[test]
-    fn every_shape_of_the_contract_is_understood_and_no_other() {
-        for json in [
-            r#"{"method":"auth.sendCode","error":"FLOOD_WAIT_30","times":1}"#,
-            r#"{"method":"auth.sendCode","error":"SOMETHING","code":403}"#,
-            r#"{"method":"*","delay_ms":500}"#,
-            r#"{"disconnect":"now"}"#,
-            r#"{"disconnect_every":10}"#,
-            r#"{"cut_instead_of_answer":"auth.signIn","times":1}"#,
-            r#"{"silent":true}"#,
-            r#"{"refuse_connections":true}"#,
-            r#"{"revoke":"+15550100001"}"#,
-            r#"{"migrate":{"phone":"+15550100001","dc":4}}"#,
-            r#"{"ban":"+15550100001"}"#,
-            r#"{"forget_key":"all"}"#,
-            r#"{"drop_pushes":3}"#,
-            r#"{"difference_slice":2}"#,
-            r#"{"wrong_session_id":true}"#,
-            r#"{"sent_code":{"type":"email_setup","times":1}}"#,
-            r#"{"bad_srp_prime":true}"#,
-        ] {
-            let parsed = fault(json);
-            assert_eq!(serde_json::to_value(&parsed).unwrap(), fault_value(json));
-        }
-        for json in [
-            "{}",
-            "[]",
-            r#"{"method":"auth.sendCode"}"#,
-            r#"{"silent":true,"also":1}"#,
-            r#"{"disconnect":"later"}"#,
-            r#"{"drop_pushes":0}"#,
-            r#"{"sent_code":{"type":"pigeon"}}"#,
-        ] {
-            assert!(serde_json::from_str::<Fault>(json).is_err(), "{json}");
-        }
-    }
-
-    fn fault_value(json: &str) -> serde_json::Value {
-        serde_json::from_str(json).unwrap()
-    }
-
-    #[test]
-    fn an_order_is_used_up_by_the_calls_it_names() {
-        let faults = Faults::default();
-        faults.add(fault(r#"{"method":"auth.sendCode","error":"FLOOD_WAIT_30","times":2}"#));
-        faults.add(fault(r#"{"method":"*","delay_ms":5}"#));
-        assert_eq!(faults.on_call("auth.signIn").error, None);
-        let flood = Some((420, "FLOOD_WAIT_30".to_owned()));
-        assert_eq!(faults.on_call("auth.sendCode").error, flood);
-        assert_eq!(faults.list()[0].1, Some(1));
-        assert_eq!(faults.on_call("auth.sendCode").error, flood);
-        let fate = faults.on_call("auth.sendCode");
-        assert_eq!((fate.error, fate.delay), (None, Duration::from_millis(5)));
-        assert_eq!(faults.list().len(), 1);
-        faults.clear();
-        assert_eq!(faults.on_call("auth.sendCode"), CallFate::default());
-    }
-
-    #[test]
-    fn switches_go_off_again_and_every_nth_call_is_cut() {
-        let faults = Faults::default();
-        faults.add(fault(r#"{"silent":true}"#));
-        faults.add(fault(r#"{"silent":true}"#));
-        assert!(faults.silent());
-        faults.add(fault(r#"{"silent":false}"#));
-        assert!(!faults.silent());
-        faults.add(fault(r#"{"disconnect_every":3}"#));
-        let cut: Vec<bool> = (0..6).map(|_| faults.on_call("x").disconnect).collect();
-        assert_eq!(cut, [false, false, true, false, false, true]);
-    }
-
-    #[test]
-    fn the_code_follows_from_the_name() {
-        for (name, code) in [
-            ("FLOOD_WAIT_3", 420),
-            ("PHONE_MIGRATE_4", 303),
-            ("AUTH_KEY_UNREGISTERED", 401),
-            ("AUTH_KEY_DUPLICATED", 406),
-            ("SESSION_REVOKED", 401),
-            ("USER_DEACTIVATED_BAN", 401),
-            ("INTERNAL_SERVER_ERROR", 500),
-            ("RANDOM_ID_DUPLICATE", 500),
-            ("MESSAGE_AUTHOR_REQUIRED", 403),
-            ("PHONE_CODE_INVALID", 400),
-        ] {
-            assert_eq!(error_code(name), code, "{name}");
-        }
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ use super::Settings;
 use super::connection::Connection;
 use super::connection::UpdatesEnd;
 use super::conversation::EventSink;
+use super::ending::Ending;
 use super::errors::TelegramError;
 use super::key_exchange;
 use super::people::People;
@@ -30,6 +31,9 @@ use crate::domain::account::TelegramSession;
 use crate::domain::ids::Ids;
 use crate::lifecycle::Tasks;
 use crate::lifecycle::network_sleep;
+
+/// A connection that has lasted as long says nothing against the next.
+const GOOD: Duration = Duration::from_secs(50);
 
 /// How a supervised account is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,6 +248,7 @@ impl Account {
         let (shortest, longest) = self.0.settings.back_off;
         let mut pause = Duration::ZERO;
         loop {
+            self.owned().await;
             let error = self.one_connection(&mut pause).await;
             if let TelegramError::SignedOut(name) = error {
                 return self.end(&name);
@@ -252,7 +257,7 @@ impl Account {
                 pause = pause.max(wait);
             }
             tracing::warn!(%error, retry_in_ms = pause.as_millis(), "lost the connection to Telegram");
-            self.0.status.send_replace(Status::Reconnecting(error.to_string()));
+            self.is_now(Status::Reconnecting(error.to_string()));
             network_sleep(pause).await;
             pause = (pause * 2).clamp(shortest, longest);
         }
@@ -264,14 +269,18 @@ impl Account {
             Ok(parts) => parts,
             Err(error) => return error,
         };
-        let renamed = match self.whoami().await {
+        let known = match self.tie(&connection).await {
+            Ok(()) => self.whoami().await,
+            Err(error) => Err(error),
+        };
+        let renamed = match known {
             Ok(user) => self.recognise(user),
             Err(error) => {
                 self.discard(&connection).await;
                 return error;
             }
         };
-        self.0.status.send_replace(Status::Ready);
+        self.is_now(Status::Ready);
         let ready = Instant::now();
         // In a task of its own: cancelling the reader at the wrong moment would lose updates.
         let account = self.clone();
@@ -283,8 +292,9 @@ impl Account {
             }
             () = connection.ended() => TelegramError::Unreachable("the connection's task ended".to_owned()),
             error = self.watch() => error,
+            error = self.keep_tied(&connection) => error,
         };
-        if ready.elapsed() >= self.0.settings.back_off.1 {
+        if ready.elapsed() >= self.0.settings.back_off.1.min(GOOD) {
             // It was a good connection: the next one may come at once.
             *pause = Duration::ZERO;
         }
@@ -301,10 +311,25 @@ impl Account {
         None
     }
 
+    /// Notes how the account is. An end is final: whoever learns of a lost connection at the same moment does not
+    /// take it back.
+    fn is_now(&self, status: Status) -> bool {
+        self.0.status.send_if_modified(|known| {
+            let ended = matches!(known, Status::SignedOut(_));
+            if !ended {
+                *known = status;
+            }
+            !ended
+        })
+    }
+
     fn end(&self, name: &str) {
-        tracing::warn!(reason = name, "Telegram has ended the session");
-        let before = self.0.status.send_replace(Status::SignedOut(name.to_owned()));
-        if !matches!(before, Status::SignedOut(_)) {
+        if self.is_now(Status::SignedOut(name.to_owned())) {
+            let account = if self.0.session.is_bot() { "bot" } else { "user" };
+            let reason = Ending::of(name).word();
+            metrics::counter!("connector_sessions_ended_total", "account" => account, "reason" => reason)
+                .increment(1);
+            tracing::warn!(reason = name, account, "Telegram has ended the session");
             let session = self.id().map_or_else(String::new, |id| id.to_string());
             audit::record(&Who::Telegram, &Audit::SessionEnded { session: &session, reason: name });
         }
@@ -330,6 +355,9 @@ impl Account {
     async fn alive<'a>(&self, current: &'a mut Option<Current>) -> Result<&'a mut Current, TelegramError> {
         if self.0.closed.is_cancelled() {
             return Err(closed());
+        }
+        if let Some(error) = self.not_owned() {
+            return Err(error);
         }
         self.ensure_key().await?;
         let dead = current.as_ref().is_none_or(|current| current.connection.has_ended());
@@ -393,3 +421,6 @@ fn closed() -> TelegramError {
 fn enough_time(limit: Duration) -> Duration {
     (limit / 10).min(Duration::from_secs(1))
 }
+
+#[cfg(test)]
+mod tests;

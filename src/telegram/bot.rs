@@ -14,12 +14,16 @@ use super::errors::TelegramError;
 use super::means::Means;
 use super::session::Changes;
 use super::sign_in;
+use super::tether::lost;
 use crate::domain::account::AccountUser;
 use crate::domain::account::TelegramSession;
 use crate::domain::account::UpdatePosition;
 use crate::domain::ids::Secret;
 use crate::lifecycle::network_sleep;
+use crate::vault::Lease;
+use crate::vault::Ownership;
 use crate::vault::Vault;
+use crate::vault::VaultError;
 
 /// How often a token that Telegram has refused is tried again.
 const RARELY: Duration = Duration::from_secs(3_600);
@@ -50,6 +54,8 @@ struct State {
 enum Phase {
     /// The session store cannot be read.
     Unknown,
+    /// Another process runs it.
+    Elsewhere,
     Connecting,
     /// Telegram cannot be reached, or asks to wait.
     Reconnecting,
@@ -73,7 +79,7 @@ impl Bot {
             tokens: watch::Sender::new(vec![token]),
             state: Mutex::new(state),
             means: means.clone(),
-            vault: means.vault.beside(&format!("bot-{id}.session")),
+            vault: means.vault.beside(&session_name(id)),
             stopping: CancellationToken::new(),
             ended: CancellationToken::new(),
         }
@@ -115,6 +121,7 @@ impl Bot {
             Phase::SignedIn(account) if account.signed_out().is_none() => Some(account.clone()),
             Phase::SignedIn(_)
             | Phase::Unknown
+            | Phase::Elsewhere
             | Phase::Connecting
             | Phase::Reconnecting
             | Phase::TokenInvalid
@@ -129,6 +136,7 @@ impl Bot {
     pub(super) fn condition(&self) -> &'static str {
         match &self.state().phase {
             Phase::Unknown => "unknown",
+            Phase::Elsewhere => "standby",
             Phase::Connecting => "connecting",
             Phase::Reconnecting => "reconnecting",
             Phase::TokenInvalid => "token_invalid",
@@ -140,6 +148,11 @@ impl Bot {
                 Status::Reconnecting(_) | Status::SignedOut(_) => "reconnecting",
             },
         }
+    }
+
+    /// Whether another process runs it.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self.state().phase, Phase::Elsewhere)
     }
 
     /// Whether it has been told to stop, or has died.
@@ -155,41 +168,97 @@ impl Bot {
 
     /// Ends the session of a bot that has been stopped.
     pub(super) async fn forget(&self) {
-        let session = match self.vault.load().await {
-            Ok(session) => session.filter(|session| self.is_ours(session)),
-            Err(error) => {
-                tracing::warn!(bot = self.id, %error, "the session of a bot that nobody uses stays stored");
-                return;
-            }
-        };
-        let Some(session) = session else { return };
-        if let Err(error) = self.vault.delete().await {
+        if let Err(error) = self.end_session().await {
             tracing::warn!(bot = self.id, %error, "the session of a bot that nobody uses stays stored");
-            return;
         }
-        self.means.discard(self.means.account(session), true);
+    }
+
+    async fn end_session(&self) -> Result<(), VaultError> {
+        // The bot that was stopped has given its lease up, and takes none any more.
+        let vault = self.means.vault.beside(&session_name(self.id));
+        if let Some(lease) = vault.lease() {
+            lease.attempt().await?;
+            vault.owned()?;
+        }
+        let ended = async {
+            let session = vault.load().await?.filter(|session| self.is_ours(session));
+            if session.is_some() {
+                vault.delete().await?;
+            }
+            Ok(session)
+        };
+        match (ended.await, vault.lease()) {
+            (Ok(Some(session)), lease) => self.means.discard(self.means.account(session, lease), true),
+            (Ok(None), Some(lease)) => lease.give_up().await,
+            (Err(error), Some(lease)) => {
+                lease.give_up().await;
+                return Err(error);
+            }
+            (Ok(None), None) => {}
+            (Err(error), None) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Lives until it is stopped. `account`: see [`Bot::new`].
     pub(super) async fn live(&self, account: Option<Account>) {
         let _ended = self.ended.clone().drop_guard();
+        let Some(lease) = self.vault.lease() else { return self.run(account).await };
+        if let Some(Err(error)) = self.unless_stopped(lease.attempt()).await {
+            tracing::warn!(bot = self.id, %error, "the bot's lease could not be taken yet");
+        }
+        lease.keep(&self.means.tasks);
+        let mut account = account;
+        while !self.stopping.is_cancelled() && self.unless_stopped(self.owned(lease)).await.is_some() {
+            if let Some(account) = &account {
+                account.live_session().bind(Some(lease));
+            }
+            self.run(account.take()).await;
+        }
+        if let Some(account) = account {
+            self.means.discard(account, false); // it never was the bot's session
+        }
+        lease.release().await;
+    }
+
+    /// Resolves when this process may run the bot.
+    async fn owned(&self, lease: &Lease) {
+        let mut ownership = lease.ownership();
+        loop {
+            let now = ownership.borrow_and_update().clone();
+            match now {
+                Ownership::Held { .. } => {
+                    self.state().phase = Phase::Connecting;
+                    return;
+                }
+                Ownership::Standby(_) => self.state().phase = Phase::Elsewhere,
+                Ownership::Unknown(_) | Ownership::Lapsed => self.state().phase = Phase::Unknown,
+            }
+            if ownership.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Runs until it is stopped or another process has it.
+    async fn run(&self, account: Option<Account>) {
         let mut saved = None;
         let mut account = match account {
             Some(account) => {
                 // Only to go on where it was: what cannot be read now is not waited for.
-                if let Some(Ok(Some(session))) = self.unless_stopped(self.vault.load()).await {
+                if let Some(Ok(Some(session))) = self.unless_over(self.vault.load()).await {
                     self.go_on(&account, &session);
                 }
                 account
             }
-            None => match self.unless_stopped(self.load()).await {
+            None => match self.unless_over(self.load()).await {
                 None => return,
                 Some(Some(session)) => {
-                    let account = self.means.account(session);
+                    let account = self.means.account(session, self.vault.lease());
                     saved = Some(*account.live_session().changes().borrow());
                     account
                 }
-                Some(None) => match self.unless_stopped(self.sign_in(Duration::ZERO)).await {
+                Some(None) => match self.unless_over(self.sign_in(Duration::ZERO)).await {
                     None => return,
                     Some(account) => account,
                 },
@@ -202,7 +271,7 @@ impl Bot {
             let begun = Instant::now();
             self.keep_saved(&account, saved.take()).await;
             account.close().await;
-            if self.stopping.is_cancelled() {
+            if self.stopping.is_cancelled() || self.is_lost() {
                 return;
             }
             tracing::warn!(bot = self.id, "Telegram has ended the bot's session; it signs in again");
@@ -210,7 +279,7 @@ impl Bot {
             let lasted = begun.elapsed() >= longest;
             pause = if lasted { Duration::ZERO } else { (pause * 2).clamp(shortest, longest) };
             let ended = account.session();
-            account = match self.unless_stopped(self.sign_in(pause)).await {
+            account = match self.unless_over(self.sign_in(pause)).await {
                 Some(account) => account,
                 None => return,
             };
@@ -220,9 +289,28 @@ impl Bot {
 
     async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            done = work => Some(done),
+            biased;
             () = self.stopping.cancelled() => None,
+            done = work => Some(done),
         }
+    }
+
+    /// Does the work unless the bot is stopped or lost before it is done.
+    async fn unless_over<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.over() => None,
+        }
+    }
+
+    /// Resolves when it is stopped, or another process has it.
+    async fn over(&self) {
+        tokio::select! { () = self.stopping.cancelled() => {}, () = lost(self.vault.lease()) => {} }
+    }
+
+    fn is_lost(&self) -> bool {
+        let lease = self.vault.lease();
+        lease.is_some_and(|lease| matches!(*lease.ownership().borrow(), Ownership::Standby(_)))
     }
 
     /// The stored session, once the vault has said whether there is one.
@@ -314,6 +402,7 @@ impl Bot {
         state.user = account.user();
         state.phase = Phase::SignedIn(account.clone());
         drop(state);
+        account.live_session().bind(self.vault.lease());
         account.supervise();
     }
 
@@ -334,7 +423,7 @@ impl Bot {
             tokio::select! {
                 () = due => {}
                 () = account.closed() => return,
-                () = self.stopping.cancelled() => break,
+                () = self.over() => break,
             }
             let now = *changes.borrow_and_update();
             let mut saving = std::pin::pin!(self.save(account, now));
@@ -351,7 +440,7 @@ impl Bot {
         }
         account.close().await;
         let now = *changes.borrow();
-        if saved != Some(now) {
+        if saved != Some(now) && !self.is_lost() {
             self.save(account, now).await;
         }
     }
@@ -369,6 +458,11 @@ impl Bot {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Under which name its session is kept (contract, section 2).
+fn session_name(bot: i64) -> String {
+    format!("bot-{bot}.session")
 }
 
 /// What a failed sign-in means, and when to try again.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::account::Account;
+use super::text::Text;
 use crate::domain::clock::Timestamp;
 
 /// Somebody in a private chat with one of our accounts.
@@ -136,8 +137,8 @@ pub struct Outgoing {
     pub access_hash: i64,
     /// Stored before it is sent: Telegram sends a message with the same number to the same person only once.
     pub random_id: i64,
-    /// Plain text, 1 to 4096 characters.
-    pub text: String,
+    /// 1 to 4096 characters.
+    pub text: Text,
     /// The message that it answers; left out when that one no longer exists.
     pub reply_to: Option<i32>,
     /// What is below it.

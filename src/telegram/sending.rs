@@ -8,6 +8,7 @@ use super::conversation::Button;
 use super::conversation::Keyboard;
 use super::conversation::Outgoing;
 use super::errors::TelegramError;
+use super::text::Text;
 
 impl Account {
     /// Sends a message (`messages.sendMessage`) and returns its id. `None`: Telegram has it already from an earlier
@@ -60,10 +61,10 @@ impl Account {
             allow_paid_floodskip: false,
             peer: self.input_peer(message.to, message.access_hash),
             reply_to,
-            message: message.text.clone(),
+            message: message.text.as_str().to_owned(),
             random_id: message.random_id,
             reply_markup: markup(&message.keyboard),
-            entities: None,
+            entities: message.text.entities(),
             schedule_date: None,
             schedule_repeat_period: None,
             send_as: None,
@@ -86,7 +87,7 @@ impl Account {
         to: i64,
         access_hash: i64,
         message_id: i32,
-        text: &str,
+        text: &Text,
         buttons: &[Vec<Button>],
     ) -> Result<(), TelegramError> {
         let request = tl::functions::messages::EditMessage {
@@ -94,10 +95,10 @@ impl Account {
             invert_media: false,
             peer: self.input_peer(to, access_hash),
             id: message_id,
-            message: Some(text.to_owned()),
+            message: Some(text.as_str().to_owned()),
             media: None,
             reply_markup: inline(buttons),
-            entities: None,
+            entities: text.entities(),
             schedule_date: None,
             schedule_repeat_period: None,
             quick_reply_shortcut_id: None,

@@ -7,7 +7,7 @@ use std::path::Path;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("store", &["domain", "lifecycle"]),
-    ("vault", &["domain", "lifecycle"]),
+    ("vault", &["audit", "domain", "lifecycle"]),
     ("telegram", &["audit", "domain", "vault", "lifecycle"]),
     ("webhooks", &["audit", "domain", "store", "lifecycle"]),
     ("flows", &["audit", "domain", "store", "telegram", "webhooks", "lifecycle"]),

@@ -78,14 +78,7 @@ impl Scene {
     }
 
     fn says(&self, random_id: i64, text: &str, keyboard: Keyboard) -> Outgoing {
-        Outgoing {
-            to: self.bob.id,
-            access_hash: 0,
-            random_id,
-            text: text.to_owned(),
-            reply_to: None,
-            keyboard,
-        }
+        Outgoing { to: self.bob.id, access_hash: 0, random_id, text: text.into(), reply_to: None, keyboard }
     }
 
     async fn end(self, world: World) {
@@ -166,7 +159,7 @@ async fn a_person_starts_a_bot_taps_its_button_and_sees_the_outcome() {
 
     // The prompt becomes the outcome; to make it so twice is no error.
     for _ in 0..2 {
-        scene.bot.edit(scene.bob.id, 0, id, "You are signed in.", &[]).await.unwrap();
+        scene.bot.edit(scene.bob.id, 0, id, &"You are signed in.".into(), &[]).await.unwrap();
     }
     let outcome = bob(&world).gets("You are signed in.").await;
     assert_eq!(
@@ -174,10 +167,10 @@ async fn a_person_starts_a_bot_taps_its_button_and_sees_the_outcome() {
         (&prompt["id"], &json!([]), &json!(true))
     );
     let back = Button::Url { text: "↩ Back".to_owned(), url: "https://app.example/".to_owned() };
-    scene.bot.edit(scene.bob.id, 0, id, "You are signed in.", &[vec![back]]).await.unwrap();
+    scene.bot.edit(scene.bob.id, 0, id, &"You are signed in.".into(), &[vec![back]]).await.unwrap();
     let outcome = bob(&world).gets("You are signed in.").await;
     assert_eq!(labels(&outcome), [[("↩ Back".to_owned(), "url".to_owned())]]);
-    let gone = scene.bot.edit(scene.bob.id, 0, 4_242, "Nothing there", &[]).await;
+    let gone = scene.bot.edit(scene.bob.id, 0, 4_242, &"Nothing there".into(), &[]).await;
     assert_eq!(gone, Err(TelegramError::MessageGone));
     scene.end(world).await;
 }
@@ -235,7 +228,7 @@ async fn a_message_whose_answer_is_lost_is_sent_once_and_its_id_is_learnt() {
     let (id, to, _) = scene.stable.told.sees("our own message", ours).await;
     assert_eq!(to, scene.bob.id);
     assert_eq!(bob(&world).texts_from(scene.bot.id().unwrap()).await, ["Only once"]);
-    scene.bot.edit(scene.bob.id, 0, id, "It is this one", &[]).await.unwrap();
+    scene.bot.edit(scene.bob.id, 0, id, &"It is this one".into(), &[]).await.unwrap();
     bob(&world).gets("It is this one").await;
     scene.end(world).await;
 }
@@ -418,7 +411,7 @@ async fn the_user_account_talks_without_buttons_and_hears_its_other_devices() {
         to: peer.id,
         access_hash,
         random_id,
-        text: format!("Sign in? {random_id}"),
+        text: format!("Sign in? {random_id}").as_str().into(),
         reply_to: None,
         keyboard: confirm_or_cancel(),
     };

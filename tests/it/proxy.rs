@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::{ALICE, Options, World};
 
 /// A SOCKS5 server that knows one user, and how many connections it has carried.
-async fn socks5_server() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+pub(crate) async fn socks5_server() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, carried) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&carried);

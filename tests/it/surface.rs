@@ -11,7 +11,9 @@ async fn probes_tell_how_each_part_is() {
     assert_eq!(world.service.get("/healthz").await.json(), json!({ "ok": true }));
     let ready = world.service.get("/readyz").await;
     assert_eq!(ready.status, 200);
-    let parts = json!({ "store": "ok", "session_store": "ok", "telegram": "signed_out", "bot": "none" });
+    let parts = json!({
+        "store": "ok", "session_store": "ok", "telegram": "signed_out", "telegram_reason": null, "bot": "none"
+    });
     assert_eq!(ready.json(), parts);
     world.signed_in_as(ALICE).await;
     crate::support::eventually("connected", || async {

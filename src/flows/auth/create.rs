@@ -104,6 +104,7 @@ impl Auth {
                 Ok(deliverer)
             }
             Err(Nobody::AtAll) => Err(AuthError::NoTelegramAccount),
+            Err(Nobody::Here(wait)) => Err(AuthError::NotOwner(wait)),
             Err(Nobody::Yet) => {
                 let account = accounts.bot_of(project).ok_or(AuthError::TelegramUnreachable)?;
                 let username = store.username(account).await?.ok_or(AuthError::TelegramUnreachable)?;

@@ -122,6 +122,13 @@ pub enum AuthError {
     /// The account that delivers the prompts has never been reached.
     #[error("Telegram has not been reached yet, so the account that delivers the prompts is not known")]
     TelegramUnreachable,
+    /// Another process owns the account that delivers the prompts. How long it may take at most until somebody else does,
+    /// should that one be gone.
+    #[error(
+        "another process owns the Telegram account that delivers the prompts, and this one stands by: ask that one, \
+         or repeat the request"
+    )]
+    NotOwner(Duration),
     /// Too many wrong keys in too short a time.
     #[error("too many wrong keys: try again in {} s", seconds(*.0))]
     TooManyAttempts(Duration),

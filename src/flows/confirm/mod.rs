@@ -138,7 +138,8 @@ impl Confirm {
                 continue;
             }
             let Some(project) = self.store.project(&session.project).await? else { continue };
-            if texts::of(opening.language).prompt(&session, &project.settings.name, via.bot) != text {
+            let prompt = texts::of(opening.language).prompt(&session, &project.settings.name, via.bot);
+            if prompt.as_str() != text {
                 continue;
             }
             let learned = Event::PromptSent(Some(id));

@@ -19,6 +19,7 @@ use crate::telegram::Button;
 use crate::telegram::Keyboard;
 use crate::telegram::Outgoing;
 use crate::telegram::TelegramError;
+use crate::telegram::Text;
 
 /// What came of an attempt.
 pub(super) enum Told {
@@ -46,7 +47,7 @@ impl Outbox {
         let Some(account) = account else { return Told::Later };
         let told = match &errand.task {
             Task::Reply { to, says, language } => {
-                let text = texts::of(*language).reply(*says).to_owned();
+                let text = texts::of(*language).reply(*says).into();
                 send(&account, errand, errand.random_id, text, Some(*to), Keyboard::None).await.map(|_| None)
             }
             Task::Prompt { session } | Task::AskContact { session } | Task::Outcome { session } => {
@@ -164,7 +165,7 @@ async fn send(
     account: &Account,
     errand: &Errand,
     random_id: i64,
-    text: String,
+    text: Text,
     reply_to: Option<i32>,
     keyboard: Keyboard,
 ) -> Result<Option<i32>, TelegramError> {

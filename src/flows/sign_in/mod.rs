@@ -121,6 +121,7 @@ impl SignIn {
     pub fn view(&self) -> Result<View, SignInError> {
         let reason = match self.0.gateway.state() {
             AccountState::SignedIn(user) => return Ok(View::SignedIn(user)),
+            AccountState::Elsewhere(owner) => return Ok(View::Standby { reason: owner.to_string() }),
             AccountState::Unknown(why) => return Err(SignInError::SessionStore(why)),
             AccountState::Unverified => {
                 let text = "the imported session has not been verified with Telegram yet";
@@ -150,6 +151,7 @@ impl SignIn {
             if sign_in.0.tasks.stopping().is_cancelled() {
                 return Err(SignInError::ShuttingDown);
             }
+            sign_in.0.gateway.claim().await?;
             step(sign_in.clone()).await
         });
         task.await.map_err(|_| SignInError::Interrupted)?

@@ -80,6 +80,14 @@ pub enum SignInError {
     /// The session is not saved, or it is not known whether one exists. Retried; repeat the call.
     #[error("{0}")]
     SessionStore(String),
+    /// Another process owns the session.
+    #[error("{text}: sign in and out there")]
+    NotOwner {
+        /// Who it is.
+        text: String,
+        /// How long it may take at most until the session has another owner, should that one be gone.
+        wait: Duration,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -107,6 +115,7 @@ impl SignInError {
             Self::TwoFactorRequired => "TWO_FACTOR_REQUIRED",
             Self::TwoFactorInvalid => "TWO_FACTOR_INVALID",
             Self::SessionStore(_) => "SESSION_STORE_UNAVAILABLE",
+            Self::NotOwner { .. } => "NOT_OWNER",
             Self::Store(_) | Self::ShuttingDown => "UNAVAILABLE",
             Self::Interrupted => "INTERNAL",
             Self::Telegram(error) => telegram_code(error),
@@ -162,6 +171,7 @@ impl From<GatewayError> for SignInError {
     fn from(error: GatewayError) -> Self {
         match error {
             GatewayError::Telegram(error) => Self::Telegram(error),
+            GatewayError::NotOwner { owner, wait } => Self::NotOwner { text: owner.to_string(), wait },
             GatewayError::Vault(error) => Self::SessionStore(error.to_string()),
         }
     }
@@ -170,6 +180,11 @@ impl From<GatewayError> for SignInError {
 /// What `GET /sign_in` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum View {
+    /// Another process owns the session; this one stands by.
+    Standby {
+        /// Who it is.
+        reason: String,
+    },
     /// Nobody is signed in and nothing is pending.
     SignedOut {
         /// Why, where there once was an account.

@@ -1,5 +1,5 @@
 //! What people read in Telegram, and the words they may answer with: one file a language. `{app}`, `{n}` and their kin are
-//! put in here; everything is plain text, so nothing that is put in can become a button.
+//! put in here, quoted: nothing that is put in can become a link or a button.
 
 mod en;
 mod ru;
@@ -10,6 +10,7 @@ use crate::domain::auth_session::Device;
 use crate::domain::auth_session::State;
 use crate::domain::errand::Reply;
 use crate::domain::language::Language;
+use crate::telegram::Text;
 
 /// All texts of a language.
 #[derive(Debug)]
@@ -109,36 +110,50 @@ impl Texts {
     }
 
     /// The prompt.
-    pub(crate) fn prompt(&self, session: &AuthSession, app: &str, buttons: bool) -> String {
-        let wanted = if session.wants_phone { self.profile_and_phone } else { self.profile };
-        let mut lines = vec![self.prompt.replace("{app}", app), String::new(), wanted.to_owned()];
+    pub(crate) fn prompt(&self, session: &AuthSession, app: &str, buttons: bool) -> Text {
+        let mut text = filled(self.prompt, "{app}", app);
+        text.push("\n\n");
+        text.push(if session.wants_phone { self.profile_and_phone } else { self.profile });
         let origin = &session.origin;
-        lines.extend(origin.device.as_ref().map(|device| {
+        if let Some(device) = &origin.device {
             let device = match device {
                 Device::Browser(name) => name,
                 Device::MobileApp => self.mobile_app,
             };
-            self.from_device.replace("{device}", device)
-        }));
-        lines.extend(origin.address.as_ref().map(|address| self.from_address.replace("{address}", address)));
-        lines.extend(origin.site.as_ref().map(|site| self.from_site.replace("{site}", site)));
-        lines.extend([String::new(), self.only_if.to_owned()]);
-        match (session.match_code.is_some(), buttons) {
-            (true, true) => lines.push(self.choose_number.to_owned()),
-            (true, false) => lines.push(self.answer_with_number.to_owned()),
-            (false, false) => lines.push(self.answer_in_words.to_owned()),
-            (false, true) => {}
+            // Names that we know ourselves.
+            text.push("\n");
+            text.push(&self.from_device.replace("{device}", device));
         }
-        lines.join("\n")
+        if let Some(address) = &origin.address {
+            text.push("\n");
+            fill(&mut text, self.from_address, "{address}", address);
+        }
+        if let Some(site) = &origin.site {
+            text.push("\n");
+            fill(&mut text, self.from_site, "{site}", site);
+        }
+        text.push("\n\n");
+        text.push(self.only_if);
+        let how = match (session.match_code.is_some(), buttons) {
+            (true, true) => Some(self.choose_number),
+            (true, false) => Some(self.answer_with_number),
+            (false, false) => Some(self.answer_in_words),
+            (false, true) => None,
+        };
+        if let Some(how) = how {
+            text.push("\n");
+            text.push(how);
+        }
+        text
     }
 
     /// The question for the phone number.
-    pub(crate) fn ask_contact(&self, app: &str) -> String {
-        self.ask_contact.replace("{app}", app)
+    pub(crate) fn ask_contact(&self, app: &str) -> Text {
+        filled(self.ask_contact, "{app}", app)
     }
 
     /// What came of it; `None` while nothing has.
-    pub(crate) fn outcome(&self, session: &AuthSession, app: &str) -> Option<String> {
+    pub(crate) fn outcome(&self, session: &AuthSession, app: &str) -> Option<Text> {
         let template = match &session.state {
             State::Pending => return None,
             State::Confirmed { .. } | State::Used { .. } => self.confirmed,
@@ -147,7 +162,7 @@ impl Texts {
             State::Cancelled { by: Canceller::Server, .. } => self.cancelled_by_app,
             State::Expired { .. } => self.expired,
         };
-        Some(template.replace("{app}", app))
+        Some(filled(template, "{app}", app))
     }
 
     /// The button that leads back.
@@ -166,6 +181,22 @@ impl Texts {
             Reply::SendTheNumber => self.reply_number,
             Reply::SendYourContact => self.reply_contact,
         }
+    }
+}
+
+/// A template with somebody else's words in place of a mark.
+fn filled(template: &str, mark: &str, words: &str) -> Text {
+    let mut text = Text::default();
+    fill(&mut text, template, mark, words);
+    text
+}
+
+fn fill(text: &mut Text, template: &str, mark: &str, words: &str) {
+    for (number, part) in template.split(mark).enumerate() {
+        if number > 0 {
+            text.quote(words);
+        }
+        text.push(part);
     }
 }
 

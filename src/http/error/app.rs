@@ -100,6 +100,7 @@ impl From<AuthError> for AppError {
             AuthError::PhoneNeedsBot => Self::BadRequest(body("PHONE_NEEDS_BOT", text)),
             AuthError::NoTelegramAccount => Self::Unavailable(body("NO_TELEGRAM_ACCOUNT", text), None),
             AuthError::NoUsername => Self::Unavailable(body("ACCOUNT_HAS_NO_USERNAME", text), None),
+            AuthError::NotOwner(wait) => Self::Unavailable(body("NOT_OWNER", text), Some(seconds(wait))),
             AuthError::TelegramUnreachable => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text), None),
             AuthError::Unsigned => ApiError::internal(&error).into(),
             AuthError::Store(error) => error.into(),

@@ -61,6 +61,8 @@ pub(crate) struct Outlet {
     /// How much waits to be written, bytes; the writer takes off what it has written.
     pub(crate) waiting: Arc<AtomicUsize>,
     pub(crate) ended: CancellationToken,
+    /// Nothing is answered any more, and nothing says so.
+    pub(crate) frozen: CancellationToken,
 }
 
 impl Outlet {
@@ -151,23 +153,35 @@ struct LiveKey {
     sessions: HashMap<i64, Arc<LiveSession>>,
 }
 
+/// What can be done to a connection from outside.
+#[derive(Clone, Debug)]
+struct Switches {
+    ended: CancellationToken,
+    frozen: CancellationToken,
+}
+
 /// All that is connected.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     keys: Mutex<HashMap<i64, LiveKey>>,
-    all: Mutex<HashMap<u64, CancellationToken>>,
+    all: Mutex<HashMap<u64, Switches>>,
     next: AtomicU64,
 }
 
 impl Live {
     /// Counts a new connection in; `None` when there are `limit` already.
-    pub(crate) fn enter(&self, ended: &CancellationToken, limit: usize) -> Option<u64> {
+    pub(crate) fn enter(
+        &self,
+        ended: &CancellationToken,
+        frozen: &CancellationToken,
+        limit: usize,
+    ) -> Option<u64> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= limit {
             return None;
         }
         let connection = self.next.fetch_add(1, Ordering::Relaxed);
-        all.insert(connection, ended.clone());
+        all.insert(connection, Switches { ended: ended.clone(), frozen: frozen.clone() });
         Some(connection)
     }
 
@@ -202,8 +216,16 @@ impl Live {
     /// Closes every connection.
     pub(crate) fn end_all(&self) {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        for ended in all.values() {
-            ended.cancel();
+        for connection in all.values() {
+            connection.ended.cancel();
+        }
+    }
+
+    /// Has every connection that is open now fall silent for good.
+    pub(crate) fn freeze_all(&self) {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        for connection in all.values() {
+            connection.frozen.cancel();
         }
     }
 
@@ -324,7 +346,8 @@ mod tests {
 
     fn outlet(connection: u64) -> (Outlet, mpsc::Receiver<Out>) {
         let (queue, outgoing) = mpsc::channel(100);
-        (Outlet { connection, queue, waiting: Arc::default(), ended: CancellationToken::new() }, outgoing)
+        let (ended, frozen) = <(CancellationToken, CancellationToken)>::default();
+        (Outlet { connection, queue, waiting: Arc::default(), ended, frozen }, outgoing)
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Connection {
             refuse(&session, &head, code);
             return true;
         }
-        if !key.accepts_salt(opened.salt, now.as_secs()) {
+        if !key.accepts_salt(opened.salt, now.as_secs()) || self.hub.faults.wrong_salt() {
             let refusal = tl::enums::BadMsgNotification::BadServerSalt(tl::types::BadServerSalt {
                 bad_msg_id: head.id,
                 bad_msg_seqno: head.seq_no,
@@ -227,11 +227,13 @@ impl Connection {
             session.want_updates();
         }
         let mut cleared = self.hub.faults.clearing();
-        let fate = self.hub.faults.on_call(call.method());
+        let device = crate::sandbox::world::DeviceId(key_id);
+        let is_caller = |name: &str| self.hub.look(|world| world.is_called(device, name));
+        let fate = self.hub.faults.on_call(call.method(), is_caller);
         if fate.disconnect {
             return false;
         }
-        let caller = rpc::Caller { device: crate::sandbox::world::DeviceId(key_id), dc: self.dc };
+        let caller = rpc::Caller { device, dc: self.dc };
         let (hub, session, outlet) = (Arc::clone(&self.hub), Arc::clone(session), self.outlet.clone());
         let under_way = Arc::clone(&self.under_way);
         let answering = Answering { hub, session, outlet, under_way, request, cut: fate.cut };

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::clock::Clock;
 use crate::lifecycle::SystemClock;
@@ -88,7 +89,8 @@ pub(crate) async fn accept(hub: Arc<Hub>, dc: i32, listener: TcpListener) {
 
 async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
     let ended = hub.tasks.stopping().child_token();
-    let Some(id) = hub.live.enter(&ended, hub.limits.connections) else {
+    let frozen = CancellationToken::new();
+    let Some(id) = hub.live.enter(&ended, &frozen, hub.limits.connections) else {
         tracing::warn!("too many connections to the sandbox");
         return;
     };
@@ -97,7 +99,13 @@ async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
     let (read, write) = stream.into_split();
     let (queue, outgoing) = mpsc::channel(QUEUE);
     let waiting = Arc::default();
-    let outlet = Outlet { connection: id, queue, waiting: Arc::clone(&waiting), ended: ended.clone() };
+    let outlet = Outlet {
+        connection: id,
+        queue,
+        waiting: Arc::clone(&waiting),
+        ended: ended.clone(),
+        frozen: frozen.clone(),
+    };
     let mut deadline = Instant::now() + hub.limits.handshake;
     let reader = tokio::select! {
         () = ended.cancelled() => None,
@@ -108,7 +116,7 @@ async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
         let outgoing = writer::Outgoing { queue: outgoing, waiting };
         hub.tasks.spawn(
             "sandbox writer",
-            writer::run(Arc::clone(&hub), write, reader.framing(), outgoing, ended.clone()),
+            writer::run(Arc::clone(&hub), write, reader.framing(), outgoing, outlet.clone()),
         );
         let mut connection = Connection {
             hub: Arc::clone(&hub),
@@ -125,7 +133,8 @@ async fn serve(hub: Arc<Hub>, dc: i32, stream: TcpStream, peer: SocketAddr) {
         loop {
             let packet = tokio::select! {
                 () = ended.cancelled() => break,
-                () = until(deadline) => break,
+                // What is frozen does not hang up either.
+                () = until(deadline), if !frozen.is_cancelled() => break,
                 packet = reader.next() => packet,
             };
             match packet {
@@ -175,7 +184,7 @@ struct Connection {
 impl Connection {
     /// Takes one packet. Whether the connection goes on.
     async fn on_packet(&mut self, packet: &[u8]) -> bool {
-        if self.hub.faults.silent() {
+        if self.hub.faults.silent() || self.outlet.frozen.is_cancelled() {
             return true;
         }
         let mut input = Input(packet);

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::domain::clock::Clock;
 use crate::lifecycle::SystemClock;
@@ -23,6 +22,7 @@ use super::super::wire::framing::Packer;
 use super::super::wire::salts;
 use super::live::LiveSession;
 use super::live::Out;
+use super::live::Outlet;
 
 /// A peer that takes longer than this to read a batch is closed.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
@@ -44,8 +44,9 @@ pub(super) async fn run(
     mut stream: OwnedWriteHalf,
     framing: Framing,
     mut outgoing: Outgoing,
-    ended: CancellationToken,
+    outlet: Outlet,
 ) {
+    let Outlet { ended, frozen, .. } = outlet;
     let mut packer = Packer::new(framing);
     let mut batch = Vec::new();
     loop {
@@ -57,7 +58,8 @@ pub(super) async fn run(
             break;
         }
         let length = batch.iter().map(Out::length).sum();
-        let (bytes, last) = frames(&hub, &mut packer, batch.drain(..));
+        let silent = hub.faults.silent() || frozen.is_cancelled();
+        let (bytes, last) = frames(&hub, &mut packer, batch.drain(..).filter(|_| !silent));
         let written = tokio::select! {
             () = ended.cancelled() => break,
             () = network_sleep(WRITE_LIMIT) => break,
@@ -77,10 +79,8 @@ pub(super) async fn run(
 fn frames(hub: &Hub, packer: &mut Packer, batch: impl Iterator<Item = Out>) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let mut gathered: Option<Gathered> = None;
-    let silent = hub.faults.silent();
     for out in batch {
         match out {
-            _ if silent => {}
             Out::Message(key, session, message) => {
                 let fits = gathered.as_ref().is_some_and(|gathered| gathered.takes(&key, &session, &message));
                 if !fits && let Some(full) = gathered.take() {

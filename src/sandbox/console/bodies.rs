@@ -8,7 +8,9 @@ use crate::sandbox::Person;
 use crate::sandbox::world::Account;
 use crate::sandbox::world::AccountId;
 use crate::sandbox::world::Contact;
+use crate::sandbox::world::Entity;
 use crate::sandbox::world::InlineAction;
+use crate::sandbox::world::Look;
 use crate::sandbox::world::Markup;
 use crate::sandbox::world::Message;
 use crate::sandbox::world::World;
@@ -122,6 +124,9 @@ pub(super) struct MessageBody {
     pub(super) from_id: i64,
     pub(super) out: bool,
     pub(super) text: String,
+    /// Parts of the text that are shown in another way.
+    #[oai(skip_serializing_if_is_empty)]
+    pub(super) entities: Vec<EntityBody>,
     pub(super) buttons: Vec<Vec<ButtonBody>>,
     /// What becomes of the keyboard in place of typing: `shown` (until another comes), `one_time` (until it is used) or
     /// `removed`.
@@ -134,6 +139,27 @@ pub(super) struct MessageBody {
     /// A contact that was sent.
     pub(super) contact: Option<ContactBody>,
     pub(super) forwarded: bool,
+}
+
+/// A part of a text. Offset and length count UTF-16 code units, as Telegram does.
+#[derive(Debug, Object)]
+pub(super) struct EntityBody {
+    /// `code`, `bold` or `italic`.
+    #[oai(rename = "type")]
+    pub(super) kind: String,
+    pub(super) offset: i32,
+    pub(super) length: i32,
+}
+
+impl EntityBody {
+    fn of(entity: &Entity) -> Self {
+        let kind = match entity.look {
+            Look::Code => "code",
+            Look::Bold => "bold",
+            Look::Italic => "italic",
+        };
+        Self { kind: kind.to_owned(), offset: entity.offset, length: entity.length }
+    }
 }
 
 /// Somebody's card.
@@ -231,6 +257,7 @@ pub(super) fn message_body(world: &World, owner: i64, message: &Message) -> Mess
         from_id: if message.out { owner } else { message.chat.0 },
         out: message.out,
         text: message.content.text.clone(),
+        entities: message.content.entities.iter().map(EntityBody::of).collect(),
         buttons: buttons(message),
         keyboard: keyboard(message).map(str::to_owned),
         date: message.date.as_millis(),

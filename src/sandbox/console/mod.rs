@@ -214,7 +214,28 @@ impl Api {
         Ok(Json(shown.collect::<Result<_, _>>()?))
     }
 
-    /// Orders a fault: one of the shapes in the contract, section 4.
+    /// Orders a fault
+    ///
+    /// Until it is deleted, or as often as `times` says:
+    /// - `{"method":"auth.sendCode","error":"FLOOD_WAIT_30","times":1}`: calls of a method (`*`: of any) are refused; with
+    ///   `"code"` by this code, with `"account"` (a phone number or a user name) only those of this account
+    /// - `{"method":"*","delay_ms":500}`: they are answered later
+    /// - `{"cut_instead_of_answer":"messages.sendMessage","times":1}`: carried out, then cut
+    /// - `{"disconnect_every":10}`: every tenth call is cut before it is carried out
+    /// - `{"silent":true}`, `{"refuse_connections":true}`: until the same with `false`
+    /// - `{"drop_pushes":3}`: so many updates are not pushed
+    /// - `{"difference_slice":2}`, `{"difference_too_long":1}`: what `updates.getDifference` answers
+    /// - `{"wrong_salt":3}`: so many packets are refused for their salt
+    /// - `{"wrong_session_id":true}`: the next message names another session
+    /// - `{"sent_code":{"type":"email_setup","times":1}}`: what `auth.sendCode` answers (`email_setup`, `payment`, `email`,
+    ///   `success`, `app`, `sms`)
+    /// - `{"bad_srp_prime":true}`: 2FA with an unknown prime
+    ///
+    /// At once:
+    /// - `{"disconnect":"now"}`: open connections are cut
+    /// - `{"freeze":"now"}`: open connections never answer again, and stay open; new ones work
+    /// - `{"revoke":"+1…"}`, `{"ban":"+1…"}`, `{"migrate":{"phone":"+1…","dc":4}}`: the account's sessions end
+    /// - `{"forget_key":"+1…"}`, `{"forget_key":"all"}`: their keys are unknown (transport error 404)
     #[oai(path = "/api/faults", method = "post")]
     async fn add_fault(&self, body: Json<serde_json::Value>) -> Result<Json<serde_json::Value>, Refusal> {
         let fault: Fault = serde_json::from_value(body.0).map_err(|_| Refusal::invalid("no such fault"))?;

@@ -274,6 +274,7 @@ impl Hub {
         let phone = |written: &str| Phone::parse(written).ok_or(WorldError::PhoneInvalid);
         match &fault {
             Fault::Disconnect { .. } => self.live.end_all(),
+            Fault::Freeze { .. } => self.live.freeze_all(),
             Fault::Revoke { revoke } => {
                 let phone = phone(revoke)?;
                 self.change(|world| world.revoke(&phone))?;
@@ -307,6 +308,8 @@ impl Hub {
             | Fault::RefuseConnections { .. }
             | Fault::DropPushes { .. }
             | Fault::DifferenceSlice { .. }
+            | Fault::DifferenceTooLong { .. }
+            | Fault::WrongSalt { .. }
             | Fault::WrongSessionId { .. }
             | Fault::SentCode { .. }
             | Fault::BadSrpPrime { .. } => {}

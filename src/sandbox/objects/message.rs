@@ -6,9 +6,11 @@ use tl::types as t;
 
 use crate::sandbox::world::AccountId;
 use crate::sandbox::world::Contact;
+use crate::sandbox::world::Entity;
 use crate::sandbox::world::InlineAction;
 use crate::sandbox::world::InlineButton;
 use crate::sandbox::world::Keyboard;
+use crate::sandbox::world::Look;
 use crate::sandbox::world::Markup;
 use crate::sandbox::world::Message;
 
@@ -71,7 +73,7 @@ pub(crate) fn message(owner: AccountId, message: &Message) -> e::Message {
         message: content.text.clone(),
         media: content.contact.as_ref().map(contact),
         reply_markup: content.markup.as_ref().map(markup),
-        entities: None,
+        entities: entities(&content.entities),
         views: None,
         forwards: None,
         replies: None,
@@ -110,6 +112,19 @@ fn reply_header(id: i32) -> e::MessageReplyHeader {
         todo_item_id: None,
         poll_option: None,
     })
+}
+
+/// `messageEntityCode` and its kin.
+pub(super) fn entities(kept: &[Entity]) -> Option<Vec<e::MessageEntity>> {
+    let shown = |entity: &Entity| {
+        let Entity { look, offset, length } = *entity;
+        match look {
+            Look::Code => t::MessageEntityCode { offset, length }.into(),
+            Look::Bold => t::MessageEntityBold { offset, length }.into(),
+            Look::Italic => t::MessageEntityItalic { offset, length }.into(),
+        }
+    };
+    (!kept.is_empty()).then(|| kept.iter().map(shown).collect())
 }
 
 /// `messageMediaContact`

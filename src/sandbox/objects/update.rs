@@ -14,6 +14,7 @@ use crate::sandbox::world::World;
 
 use super::date;
 use super::message;
+use super::message::entities;
 use super::peer;
 use super::people_in;
 use super::users;
@@ -81,7 +82,7 @@ fn short(chat: AccountId, pts: i32, message: t::Message) -> e::Updates {
         fwd_from: message.fwd_from,
         via_bot_id: None,
         reply_to: message.reply_to,
-        entities: None,
+        entities: message.entities,
         ttl_period: None,
     })
 }
@@ -115,7 +116,7 @@ pub(crate) fn answer_of_text(world: &World, owner: AccountId, id: i32, random_id
         pts_count: 1,
         date: date(kept.date),
         media: None,
-        entities: None,
+        entities: entities(&kept.content.entities),
         ttl_period: None,
     }))
 }

@@ -80,6 +80,8 @@ fn name(refusal: Refusal) -> &'static str {
         Refusal::UserDeactivated => "INPUT_USER_DEACTIVATED",
         Refusal::MessageEmpty => "MESSAGE_EMPTY",
         Refusal::MessageTooLong => "MESSAGE_TOO_LONG",
+        Refusal::EntityBoundsInvalid => "ENTITY_BOUNDS_INVALID",
+        Refusal::EntitiesTooLong => "ENTITIES_TOO_LONG",
         Refusal::MessageIdInvalid => "MESSAGE_ID_INVALID",
         Refusal::MessageAuthorRequired => "MESSAGE_AUTHOR_REQUIRED",
         Refusal::MessageNotModified => "MESSAGE_NOT_MODIFIED",

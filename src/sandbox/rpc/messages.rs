@@ -12,13 +12,16 @@ use crate::sandbox::world::AccountId;
 use crate::sandbox::world::CallbackAnswer;
 use crate::sandbox::world::Contact;
 use crate::sandbox::world::Draft;
+use crate::sandbox::world::Entity;
 use crate::sandbox::world::HistoryQuery;
+use crate::sandbox::world::Look;
 use crate::sandbox::world::Markup;
 use crate::sandbox::world::Message;
 use crate::sandbox::world::Phone;
 use crate::sandbox::world::Press;
 use crate::sandbox::world::Refusal;
 use crate::sandbox::world::Sender;
+use crate::sandbox::world::Wording;
 use crate::sandbox::world::World;
 
 use super::RpcError;
@@ -36,6 +39,7 @@ pub(super) fn send(hub: &Hub, me: Sender, request: f::messages::SendMessage) -> 
     }
     let draft = Draft {
         text: request.message,
+        entities: entities(request.entities),
         reply_to: request.reply_to.map(answered).transpose()?,
         markup: own_markup(hub, me, request.reply_markup)?,
         contact: None,
@@ -55,6 +59,7 @@ pub(super) fn send_media(
     };
     let draft = Draft {
         text: request.message,
+        entities: entities(request.entities),
         reply_to: request.reply_to.map(answered).transpose()?,
         markup: own_markup(hub, me, request.reply_markup)?,
         contact: Some(hub.look(|world| card(world, contact))?),
@@ -103,7 +108,9 @@ pub(super) fn edit(hub: &Hub, me: Sender, request: f::messages::EditMessage) -> 
         if !there {
             return Err(Refusal::MessageIdInvalid);
         }
-        world.edit(me, request.id, request.message, markup, now)?;
+        let entities = entities(request.entities);
+        let wording = request.message.map(|text| Wording { text, entities });
+        world.edit(me, request.id, wording, markup, now)?;
         objects::changed_message(world, me.account, request.id).ok_or(Refusal::MessageIdInvalid)
     })
 }
@@ -278,6 +285,23 @@ fn own_markup(hub: &Hub, me: Sender, sent: Option<e::ReplyMarkup>) -> Result<Opt
         return Ok(None);
     }
     Ok(sent.map(markup::read).transpose()?.flatten())
+}
+
+/// What a text's parts look like; what the sandbox does not show is passed over.
+fn entities(sent: Option<Vec<e::MessageEntity>>) -> Vec<Entity> {
+    let kept = |entity| {
+        let (look, offset, length) = if let e::MessageEntity::Code(code) = entity {
+            (Look::Code, code.offset, code.length)
+        } else if let e::MessageEntity::Bold(bold) = entity {
+            (Look::Bold, bold.offset, bold.length)
+        } else if let e::MessageEntity::Italic(italic) = entity {
+            (Look::Italic, italic.offset, italic.length)
+        } else {
+            return None;
+        };
+        Some(Entity { look, offset, length })
+    };
+    sent.unwrap_or_default().into_iter().filter_map(kept).collect()
 }
 
 /// A contact as it is kept: with the account that the number belongs to.

@@ -237,6 +237,15 @@ impl World {
         self.devices.get(&id)
     }
 
+    /// Whether who is signed in on a device is called this: a phone number or a user name.
+    pub(crate) fn is_called(&self, device: DeviceId, name: &str) -> bool {
+        let id = self.device(device).and_then(|device| device.account);
+        id.and_then(|id| self.accounts.get(&id)).is_some_and(|account| {
+            let phone = account.phone().map(Phone::international);
+            phone.as_deref() == Some(name) || account.username.as_deref() == Some(name)
+        })
+    }
+
     /// The devices on which an account is signed in.
     pub(crate) fn signed_in_devices(&self, account: AccountId) -> Vec<DeviceId> {
         self.devices

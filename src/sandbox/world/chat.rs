@@ -22,9 +22,11 @@ use super::message::Forwarded;
 use super::message::MessageKey;
 use super::message::Packed;
 use super::message::Stored;
+use super::wording::Entity;
+use super::wording::Wording;
+use super::wording::check_entities;
+use super::wording::check_text;
 
-/// The longest text, characters.
-const MAX_TEXT: usize = 4096;
 /// How long a person may change a message; a bot may always.
 const EDIT_LIMIT: Duration = Duration::from_secs(48 * 3600);
 /// The longest start parameter, characters.
@@ -41,6 +43,7 @@ pub(crate) struct Sender {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Draft {
     pub(crate) text: String,
+    pub(crate) entities: Vec<Entity>,
     /// The sender's copy of the message that this answers.
     pub(crate) reply_to: Option<i32>,
     /// Shown only when a bot sends it.
@@ -73,12 +76,20 @@ impl World {
         if draft.contact.is_none() {
             check_text(&draft.text)?;
         }
+        check_entities(&draft.text, &draft.entities)?;
         let reply_to = draft.reply_to.map(|id| self.answered(sender.account, to, id)).transpose()?;
         let markup = draft.markup.filter(|_| self.is_bot(sender.account));
         if let Some(markup) = &markup {
             markup.check()?;
         }
-        let content = Content { text: draft.text, reply_to, markup, contact: draft.contact, forwarded: None };
+        let content = Content {
+            text: draft.text,
+            entities: draft.entities,
+            reply_to,
+            markup,
+            contact: draft.contact,
+            forwarded: None,
+        };
         self.deliver(sender, to, &content, draft.random_id, now)
     }
 
@@ -133,7 +144,7 @@ impl World {
         &mut self,
         sender: Sender,
         id: i32,
-        text: Option<String>,
+        wording: Option<impl Into<Wording>>,
         markup: Option<Markup>,
         now: Timestamp,
     ) -> Result<(), Refusal> {
@@ -159,8 +170,12 @@ impl World {
         if let Some(markup) = &markup {
             markup.check()?;
         }
-        let after = Content { text: text.unwrap_or_else(|| before.text.clone()), markup, ..before.clone() };
+        let mut after = Content { markup, ..before.clone() };
+        if let Some(wording) = wording {
+            Wording { text: after.text, entities: after.entities } = wording.into();
+        }
         check_text(&after.text)?;
+        check_entities(&after.text, &after.entities)?;
         if after == before {
             return Err(Refusal::MessageNotModified);
         }
@@ -311,11 +326,4 @@ impl World {
             .map(|(key, _)| key)
             .ok_or(Refusal::ReplyInvalid)
     }
-}
-
-fn check_text(text: &str) -> Result<(), Refusal> {
-    if text.trim().is_empty() {
-        return Err(Refusal::MessageEmpty);
-    }
-    (text.chars().count() <= MAX_TEXT).then_some(()).ok_or(Refusal::MessageTooLong)
 }

@@ -11,6 +11,7 @@ use crate::domain::clock::Timestamp;
 
 use super::AccountId;
 use super::markup::Markup;
+use super::wording::Entity;
 
 /// Names a message everywhere; the copies have ids of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub(crate) struct MessageKey(pub(super) u64);
 pub(crate) struct Content {
     #[serde(rename = "t", default, skip_serializing_if = "String::is_empty")]
     pub(crate) text: String,
+    #[serde(rename = "e", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) entities: Vec<Entity>,
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub(super) reply_to: Option<MessageKey>,
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]

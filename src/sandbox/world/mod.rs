@@ -12,6 +12,7 @@ mod password;
 mod refusals;
 mod sign_in;
 mod tickets;
+mod wording;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -54,6 +55,9 @@ pub(crate) use sign_in::CODE_LENGTH;
 pub(crate) use sign_in::CodeKind;
 pub(crate) use sign_in::GivenCode;
 pub(crate) use sign_in::SentCode;
+pub(crate) use wording::Entity;
+pub(crate) use wording::Look;
+pub(crate) use wording::Wording;
 
 /// The data centres of the sandbox.
 pub(crate) const DATA_CENTRES: [i32; 5] = [1, 2, 3, 4, 5];

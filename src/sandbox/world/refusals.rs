@@ -36,6 +36,9 @@ pub(crate) enum Refusal {
     UserDeactivated,
     MessageEmpty,
     MessageTooLong,
+    /// Part of a text that is not there, or half a character.
+    EntityBoundsInvalid,
+    EntitiesTooLong,
     MessageIdInvalid,
     MessageAuthorRequired,
     MessageNotModified,

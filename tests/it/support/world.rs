@@ -9,7 +9,7 @@ use telegram_connector::app::{App, AppSettings, Settings, StartError};
 use telegram_connector::domain::account::Mode;
 use telegram_connector::domain::clock::Clock as _;
 use telegram_connector::domain::ids::{Ids, Secret};
-use telegram_connector::domain::place::SessionStore;
+use telegram_connector::domain::place::{LeaseSettings, SessionStore};
 use telegram_connector::http::Limits;
 use telegram_connector::lifecycle::{OffsetClock, Tasks};
 use telegram_connector::sandbox::{self, Sandbox};
@@ -199,6 +199,7 @@ impl World {
             admin_token: self.options.admin_token.map(|token| Secret::new(token.to_owned())),
             data_dir: self.folder.path().join("data"),
             session_store: SessionStore::folder(self.session_folder()),
+            lease: LeaseSettings::default(),
             master_key: None,
             cache_bytes: 1024 * 1024,
             mode: Mode::Sandbox,

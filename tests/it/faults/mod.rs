@@ -1,0 +1,6 @@
+//! Faults.
+
+mod ended;
+mod floods;
+mod network;
+mod people;
