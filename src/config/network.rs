@@ -1,4 +1,5 @@
-//! Which Telegram a command is about, by which bot, and where its data is kept unless somewhere else is named.
+//! Which Telegram a command is about, by which bot, where its data is kept unless somewhere else is named, and which networks
+//! are meant.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -86,6 +87,7 @@ pub(super) fn networks(name: &str, texts: &[String], problems: &mut Vec<String>)
     networks
 }
 
+/// Whether it leads to this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),

@@ -160,6 +160,24 @@ fn libraries_are_named_only_where_they_live() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// `Secret` and what is made of it compare in constant time; a text that was taken out of one does not.
+#[test]
+fn secrets_are_compared_in_constant_time() {
+    let mut broken = Vec::new();
+    for (file, text) in sources() {
+        for (n, line) in code_lines(&text) {
+            let compares = [" == ", " != ", ".eq(", "starts_with(", ".contains("];
+            let revealed = line.replace(".reveal().is_empty()", "").replace(".reveal().chars().count()", "");
+            let revealed = revealed.contains(".reveal()");
+            // A prefix that everybody knows is no secret.
+            if revealed && compares.iter().any(|one| line.contains(one)) {
+                broken.push(format!("src/{file}:{n}: {}", line.trim()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
 #[test]
 fn files_stay_short_and_say_what_they_are() {
     let longer: BTreeMap<_, _> = MAY_BE_LONGER.iter().copied().collect();

@@ -7,6 +7,7 @@ mod limits;
 mod links;
 mod places;
 mod polls;
+mod receipts;
 mod watch;
 
 use std::collections::HashMap;
@@ -14,21 +15,21 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 pub(crate) use self::create::Client;
 pub(crate) use self::create::Created;
 pub use self::error::AuthError;
 pub use self::limits::AppLimits;
 use self::limits::Limits;
 pub use self::places::HeldLimits;
+use self::receipts::receipt;
+use self::receipts::repeats;
+use self::receipts::used_at;
 pub(crate) use self::watch::Watch;
 use super::accounts::Accounts;
 use super::to_its_end::to_its_end;
 use crate::domain::account::Mode;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Event;
-use crate::domain::auth_session::REPEAT;
 use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::SessionToken;
 use crate::domain::auth_session::State;
@@ -319,33 +320,4 @@ impl Auth {
 /// Whether the caller shows the project's secret key.
 fn shows_key(project: &Project, caller: &Caller) -> bool {
     caller.key.as_deref().is_some_and(|key| project.secret.is(key))
-}
-
-/// When a session was consumed.
-const fn used_at(session: &AuthSession) -> Option<Timestamp> {
-    match &session.state {
-        State::Used { at, .. } => Some(*at),
-        State::Pending | State::Confirmed { .. } | State::Cancelled { .. } | State::Expired { .. } => None,
-    }
-}
-
-/// When the session was consumed, if that was just now and with the same `Idempotency-Key`.
-fn repeats(session: &AuthSession, receipt: Option<&str>, now: Timestamp) -> Option<Timestamp> {
-    match &session.state {
-        State::Used { at, receipt: Some(kept), .. } if !session.forgotten => {
-            (receipt == Some(kept.as_str()) && now < at.plus(REPEAT)).then_some(*at)
-        }
-        State::Used { .. }
-        | State::Pending
-        | State::Confirmed { .. }
-        | State::Cancelled { .. }
-        | State::Expired { .. } => None,
-    }
-}
-
-/// What is kept of an `Idempotency-Key`.
-fn receipt(project: &Project, key: &str) -> String {
-    use base64::Engine as _;
-    let digest = Sha256::new_with_prefix(project.id.as_str()).chain_update([0]).chain_update(key).finalize();
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)
 }
