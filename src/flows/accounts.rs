@@ -43,6 +43,10 @@ impl Accounts {
     /// Who delivers the prompts of a project: its own bot, else the default bot, else the user account.
     pub(crate) fn deliverer(&self, project: &Project) -> Result<Deliverer, Nobody> {
         if let Some(bot) = self.bot_of(project) {
+            // Telegram has deactivated it or refuses its token: a link to it leads to nobody.
+            if matches!(self.bots.condition(bot), "signed_out" | "token_invalid") {
+                return Err(Nobody::AtAll);
+            }
             let user = self.bots.user(bot).ok_or(Nobody::Yet)?;
             let via = Via { account: user.id, bot: true };
             return Ok(Deliverer { via, username: user.username, phone: None });
