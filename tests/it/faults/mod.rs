@@ -17,7 +17,7 @@
 //! | small difference slices | position moves after the whole batch (`reader.rs`) | `account::trap_3_…` (both) | no catching up; the position first |
 //! | `differenceTooLong`, position refused | chats are read again before the position moves (`rereading.rs`) | `missed`, `account::a_position_that_telegram_refuses_…` | not read; the position first; floods not waited out |
 //! | flood, asked over HTTP: sendCode, signIn, resendCode, getPassword, checkPassword, logOut, importBotAuthorization | 429 with Telegram's number, no retry (`errors.rs`, `NoRetries`) | `floods`, `sign_in::what_telegram_says_…`, `sign_in::a_flood_while_submitting_…` | not known as a flood; logOut's passed over; the 2FA hint insisted upon |
-//! | cancelCode | a courtesy (`gateway.rs`) | `sign_in::a_code_can_be_abandoned_whatever_telegram_says` | – |
+//! | cancelCode | a courtesy (`gateway.rs`) | `sign_in::a_code_can_be_abandoned_whatever_telegram_says` | not tried: there is no switch, no answer is used |
 //! | getConfig, getUsers | the pause before the next connection (`account.rs`) | `floods::the_beginning_of_a_connection` | the pause left out |
 //! | getState | no part of the sign-in's success (`sign_in.rs`); any answer is a sign of life (`watchdog.rs`) | `floods::the_update_position_after_a_sign_in`, `account::a_flood_on_the_watchdogs_call_…` | the account closed; taken for silence |
 //! | getDifference | waited out by the same connection (`reader.rs`) | `account::a_flood_on_the_difference_…` | taken for an end |
@@ -26,7 +26,7 @@
 //! | getDialogs, getHistory | waited out (`rereading.rs`) | `missed::what_people_wrote_meanwhile_…` | not waited out |
 //! | importBotAuthorization of a running bot | waited out (`bot.rs`) | `bots::a_new_token_does_not_cut_a_flood_short` | tried again at once |
 //! | of one account | a queue for each account (`outbox/mod.rs`) | `floods::of_one_account_slows_no_other` | one queue for all (hangs); tried again at once |
-//! | migration, at sign-in | followed (`sign_in.rs`) | `sign_in::an_account_that_lives_elsewhere_is_followed`, `bots::a_bot_that_lives_…` | – |
+//! | migration, at sign-in | followed (`sign_in.rs`) | `sign_in::an_account_that_lives_elsewhere_is_followed`, `bots::a_bot_that_lives_…` | 303 as an error |
 //! | migration in mid-use | an end (`account.rs`) | `ended::an_account_that_moves_…` | taken for an ordinary error |
 //! | revoked session | an end: final, told, left alone (`ending.rs`, `account.rs`) | `ended::a_session_that_is_revoked`, `account/tests.rs` | 401 as an error; not closed (calls go on); reason not told; `generate` not 503; the end taken back |
 //! | banned account | the same; `PHONE_NUMBER_BANNED` is 403 and ends the attempt | `ended::an_account_that_is_banned`, `ended::a_banned_number_…`, `people::who_is_banned_…` | 401 as an error; not closed; the name not known |
