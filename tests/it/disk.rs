@@ -249,8 +249,8 @@ async fn a_folder_that_takes_no_session_keeps_the_login_in_the_store_until_it_do
     assert!(first.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(206));
     let code = world.code(ALICE).await;
     let again = json!({ "phone": ALICE, "password": code });
-    // A file where the folder should be: whoever is root may write into a folder that is read-only.
-    std::fs::write(folder.join("sessions"), b"in the way").unwrap();
+    // A folder where the file should be: whoever is root may write into a folder that is read-only.
+    std::fs::create_dir_all(folder.join("sessions/account.session/in the way")).unwrap();
     for _ in 0..3 {
         let answer = first.client.post("/sign_in", &again).await;
         assert_eq!(answer.refusal(), (503, "SESSION_STORE_UNAVAILABLE".to_owned()));
