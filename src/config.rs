@@ -21,7 +21,7 @@ pub use self::apps::Apps;
 pub use self::apps::Registration;
 pub use self::limits::LimitFlags;
 pub use self::network::TelegramChoice;
-use self::network::{SandboxFlag, default_data_dir, sandbox_flag};
+use self::network::{SandboxFlag, default_data_dir, is_loopback, networks, sandbox_flag};
 pub use self::projects::read_projects;
 pub use self::session::LeaseFlags;
 pub use self::session::MoveCommand;
@@ -383,31 +383,6 @@ impl ServeFlags {
                 Some(TelegramChoice::SandboxAt { url, credentials })
             }
         }
-    }
-}
-
-/// Networks as `10.0.0.0/8`; a lone address is a network of one.
-fn networks(name: &str, texts: &[String], problems: &mut Vec<String>) -> Vec<IpNet> {
-    let parse = |text: &String| {
-        let text = text.trim();
-        text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()
-    };
-    let mut networks = Vec::new();
-    for text in texts {
-        match parse(text) {
-            Some(network) => networks.push(network),
-            None => problems.push(format!("{name}: {text} is not a network such as 10.0.0.0/8")),
-        }
-    }
-    networks
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

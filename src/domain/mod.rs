@@ -12,6 +12,7 @@ pub mod ids;
 pub mod language;
 pub mod ledger;
 pub mod login;
+pub mod page_policy;
 pub mod place;
 pub mod project;
 pub mod project_wishes;

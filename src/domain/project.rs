@@ -5,7 +5,6 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 
 use crate::domain::account::Mode;
 use crate::domain::clock::Timestamp;
@@ -96,7 +95,7 @@ impl SigningSecret {
 
     /// Whether this is it, in constant time.
     pub fn is(&self, presented: &str) -> bool {
-        self.key.reveal().as_bytes().ct_eq(presented.as_bytes()).into()
+        self.key.is(presented)
     }
 
     /// For lists: a prefix that everybody knows, and the last four characters.

@@ -30,6 +30,7 @@ mod ledger_store;
 mod limits;
 mod outage;
 mod pace;
+mod pages;
 mod project_bots;
 mod project_secrets;
 mod projects;

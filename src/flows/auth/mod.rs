@@ -2,10 +2,12 @@
 //! Telegram is in `flows::confirm`.
 
 mod create;
+mod error;
 mod limits;
 mod links;
 mod places;
 mod polls;
+mod receipts;
 mod watch;
 
 use std::collections::HashMap;
@@ -13,21 +15,21 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 pub(crate) use self::create::Client;
 pub(crate) use self::create::Created;
+pub use self::error::AuthError;
 pub use self::limits::AppLimits;
 use self::limits::Limits;
 pub use self::places::HeldLimits;
+use self::receipts::receipt;
+use self::receipts::repeats;
+use self::receipts::used_at;
 pub(crate) use self::watch::Watch;
 use super::accounts::Accounts;
-use super::developers::seconds;
 use super::to_its_end::to_its_end;
 use crate::domain::account::Mode;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Event;
-use crate::domain::auth_session::REPEAT;
 use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::SessionToken;
 use crate::domain::auth_session::State;
@@ -42,7 +44,6 @@ use crate::domain::proof::BadProof;
 use crate::lifecycle::Tasks;
 use crate::store::Applied;
 use crate::store::Store;
-use crate::store::StoreError;
 
 use super::outbox::Outbox;
 
@@ -79,73 +80,6 @@ impl std::fmt::Debug for Auth {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Auth")
     }
-}
-
-/// Why an app does not get what it asks for.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthError {
-    /// There is no such project.
-    #[error("there is no project with this id")]
-    ProjectNotFound,
-    /// The project is paused.
-    #[error("the project is paused: no new sign-ins")]
-    ProjectInactive,
-    /// The project demands its secret key.
-    #[error("the project's public access is off: send its secret key as a Bearer token")]
-    PublicAccessDisabled,
-    /// A page that may not call.
-    #[error("this origin is not among the project's allowed_origins")]
-    OriginNotAllowed,
-    /// The secret key is missing or not this project's.
-    #[error("the secret key is missing or not this project's")]
-    SecretWrong,
-    /// There is no such session in this project.
-    #[error("there is no session with this token in this project")]
-    SessionNotFound,
-    /// Not a proof of this project.
-    #[error("the proof is not one, or its signature is not this project's")]
-    InvalidProof,
-    /// A phone number can only be asked for by a bot.
-    #[error("req_phone needs a bot: set TELEGRAM_BOT_TOKEN or the project's bot_token")]
-    PhoneNeedsBot,
-    /// Nobody can deliver the prompt.
-    #[error(
-        "no Telegram account delivers prompts: sign one in with POST /sign_in, or set TELEGRAM_BOT_TOKEN"
-    )]
-    NoTelegramAccount,
-    /// The user account has no username, so there is no link to it.
-    #[error(
-        "the signed-in Telegram account has no username: give it one in Telegram, or set CONNECTOR_DEEPLINK_BY_PHONE"
-    )]
-    NoUsername,
-    /// The account that delivers the prompts has never been reached.
-    #[error("Telegram has not been reached yet, so the account that delivers the prompts is not known")]
-    TelegramUnreachable,
-    /// Another process owns the account that delivers the prompts. How long it may take at most until somebody else does,
-    /// should that one be gone.
-    #[error(
-        "another process owns the Telegram account that delivers the prompts, and this one stands by: ask that one, \
-         or repeat the request"
-    )]
-    NotOwner(Duration),
-    /// Too many wrong keys in too short a time.
-    #[error("too many wrong keys: try again in {} s", seconds(*.0))]
-    TooManyAttempts(Duration),
-    /// Too many sessions in too short a time, of this project or for this address.
-    #[error("too many new sessions: try again in {} s", seconds(*.0))]
-    TooManySessions(Duration),
-    /// Too many polls of one session in a second.
-    #[error("this session is polled too often: every 2 s is enough, and `wait` holds the answer")]
-    TooManyPolls(Duration),
-    /// Too many streams and held polls.
-    #[error("too many streams: poll, or try again later")]
-    TooManyHeld,
-    /// The service is out of ids or cannot sign: our fault.
-    #[error("the proof could not be signed")]
-    Unsigned,
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// Who calls, as far as the request tells.
@@ -386,33 +320,4 @@ impl Auth {
 /// Whether the caller shows the project's secret key.
 fn shows_key(project: &Project, caller: &Caller) -> bool {
     caller.key.as_deref().is_some_and(|key| project.secret.is(key))
-}
-
-/// When a session was consumed.
-const fn used_at(session: &AuthSession) -> Option<Timestamp> {
-    match &session.state {
-        State::Used { at, .. } => Some(*at),
-        State::Pending | State::Confirmed { .. } | State::Cancelled { .. } | State::Expired { .. } => None,
-    }
-}
-
-/// When the session was consumed, if that was just now and with the same `Idempotency-Key`.
-fn repeats(session: &AuthSession, receipt: Option<&str>, now: Timestamp) -> Option<Timestamp> {
-    match &session.state {
-        State::Used { at, receipt: Some(kept), .. } if !session.forgotten => {
-            (receipt == Some(kept.as_str()) && now < at.plus(REPEAT)).then_some(*at)
-        }
-        State::Used { .. }
-        | State::Pending
-        | State::Confirmed { .. }
-        | State::Cancelled { .. }
-        | State::Expired { .. } => None,
-    }
-}
-
-/// What is kept of an `Idempotency-Key`.
-fn receipt(project: &Project, key: &str) -> String {
-    use base64::Engine as _;
-    let digest = Sha256::new_with_prefix(project.id.as_str()).chain_update([0]).chain_update(key).finalize();
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)
 }

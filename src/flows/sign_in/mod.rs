@@ -1,6 +1,8 @@
 //! Signing the service's account in and out (contract, section 2): which call in which state does what.
 //! One step at a time, each in a task of its own, so that a caller who hangs up does not cut it in half.
 
+mod codes;
+mod custody;
 mod outcome;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,16 +21,13 @@ use crate::domain::ids::Secret;
 use crate::domain::login::PendingSignIn;
 use crate::domain::login::Phone;
 use crate::domain::login::SignInStep;
-use crate::flows::slowing::Attempt;
 use crate::flows::slowing::Slowing;
 use crate::lifecycle::Tasks;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::telegram::AccountState;
-use crate::telegram::CodeRequest;
 use crate::telegram::Custody;
 use crate::telegram::Gateway;
-use crate::telegram::GatewayError;
 use crate::telegram::Submission;
 use crate::telegram::TelegramError;
 
@@ -211,69 +210,6 @@ impl SignIn {
         }
     }
 
-    async fn request_code(&self, request: &Request) -> Result<Progress, SignInError> {
-        let counted = self.may_send(request)?;
-        let answer = self.0.gateway.request_code(&request.phone).await;
-        self.code_requested(SignInAct::CodeRequested, request, answer, counted).await
-    }
-
-    async fn resend_code(&self, pending: &PendingSignIn, request: &Request) -> Result<Progress, SignInError> {
-        let counted = self.may_send(request)?;
-        match self.0.gateway.resend_code(pending).await {
-            // The pending key is dead, and so is the attempt: begin with a fresh one.
-            Err(TelegramError::SignedOut(_)) => {
-                self.0.slowing.withdrawn(counted);
-                self.forget().await?;
-                self.request_code(request).await
-            }
-            answer => self.code_requested(SignInAct::CodeResent, request, answer, counted).await,
-        }
-    }
-
-    /// Counts a code that Telegram is about to send: nobody shall flood a phone with them through us.
-    fn may_send(&self, request: &Request) -> Result<Attempt, SignInError> {
-        self.0.slowing.code(&request.phone, self.0.clock.now()).map_err(|wait| {
-            let error = SignInError::TooManyCodes(wait);
-            request.note(SignInAct::Refused, error.code());
-            error
-        })
-    }
-
-    async fn code_requested(
-        &self,
-        act: SignInAct,
-        request: &Request,
-        answer: Result<CodeRequest, TelegramError>,
-        counted: Attempt,
-    ) -> Result<Progress, SignInError> {
-        match answer {
-            Ok(CodeRequest::Sent { phone_code_hash, delivery, session }) => {
-                request.note(act, OK);
-                let sent_at = self.0.clock.now();
-                let step = SignInStep::CodeSent { phone_code_hash, delivery, sent_at };
-                self.put(PendingSignIn { phone: request.phone.clone(), step, session }).await?;
-                Ok(Progress::CodeSent)
-            }
-            Ok(CodeRequest::SignedIn(custody)) => {
-                request.note(act, OK);
-                self.finish(custody, request).await
-            }
-            Err(TelegramError::SignedOut(name)) => {
-                let error = SignInError::Telegram(TelegramError::Unexpected(name));
-                request.note(act, error.code());
-                Err(error)
-            }
-            Err(error) => {
-                if matches!(error, TelegramError::Unreachable(_)) {
-                    self.0.slowing.withdrawn(counted);
-                }
-                let error = SignInError::from(error);
-                request.note(act, error.code());
-                Err(error)
-            }
-        }
-    }
-
     async fn submit_code(&self, pending: PendingSignIn, request: &Request) -> Result<Progress, SignInError> {
         let Some(code) = &request.code else { return Err(SignInError::CodeMissing) };
         match self.0.gateway.submit_code(&pending, code).await {
@@ -378,42 +314,5 @@ impl SignIn {
         self.0.store.delete_pending_sign_in().await?;
         *self.0.pending.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
-    }
-
-    async fn save(&self) -> Result<(), SignInError> {
-        self.0.gateway.save().await.map_err(GatewayError::from)?;
-        self.settle_custody().await?;
-        tracing::info!("the session is saved");
-        Ok(())
-    }
-
-    /// Keeps the newest login in the store for as long as the session store has not taken it.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn settle_custody(&self) -> Result<(), StoreError> {
-        let _look = self.0.custody.lock().await;
-        match self.0.gateway.unsaved() {
-            Some(unsaved) => self.0.store.keep_unsaved_session(&unsaved).await,
-            None => self.0.store.delete_unsaved_session().await,
-        }
-    }
-
-    fn watch_custody(&self) {
-        let sign_in = self.clone();
-        let mut saved = self.0.gateway.saved();
-        saved.mark_changed(); // what an earlier process left may be saved by now
-        self.0.tasks.spawn("unsaved session", async move {
-            let stopping = sign_in.0.tasks.stopping();
-            loop {
-                tokio::select! {
-                    changed = saved.changed() => if changed.is_err() { return },
-                    () = stopping.cancelled() => return, // `App::stop` looks for the last time
-                }
-                if let Err(error) = sign_in.settle_custody().await {
-                    tracing::error!(%error, "the store does not keep the unsaved session");
-                }
-            }
-        });
     }
 }
