@@ -145,6 +145,14 @@ impl Settings {
     pub(crate) async fn vault(&self, sealer: Sealer) -> Vault {
         account_vault(&self.session_store, self.mode, sealer).await
     }
+
+    /// On what terms this process owns sessions. `address`: where it listens.
+    fn terms(&self, address: SocketAddr, ids: &Ids) -> Result<Arc<Terms>, StartError> {
+        let instance = instance::find_or_make(&self.data_dir, ids);
+        let instance = instance.map_err(|(path, source)| StartError::Instance { path, source })?;
+        let url = self.apps.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        Ok(Arc::new(Terms::new(self.lease, instance, url, ids)))
+    }
 }
 
 /// Why the service did not start. Each text says what to do.
@@ -234,11 +242,8 @@ impl App {
         let store = SledStore::open(&directory, settings.cache_bytes, settings.mode, sealer.clone()).await?;
         let store: Arc<dyn Store> = Arc::new(store);
 
-        let instance = instance::find_or_make(&settings.data_dir, &ids);
-        let instance = instance.map_err(|(path, source)| StartError::Instance { path, source })?;
-        let url = settings.apps.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
-        let terms = Arc::new(Terms::new(settings.lease, instance, url, &ids));
-        let vault = settings.vault(sealer).await.leased(&terms);
+        let vault = settings.vault(sealer).await.leased(&settings.terms(address, &ids)?);
+        watch_store(&tasks, Arc::clone(&store));
         let unsaved = store.unsaved_session().await?;
         let outbox = Outbox::new(Arc::clone(&store), Arc::clone(&clock), tasks.clone());
         let confirm = Confirm::new(Arc::clone(&store), outbox.clone(), Arc::clone(&clock), tasks.clone());
@@ -329,6 +334,15 @@ impl App {
             tracing::warn!("not everything ended in time");
         }
     }
+}
+
+/// A store that failed is opened anew by a process that is started anew: this one ends, with a failure, as soon as that
+/// would work. Until then it tells what it can.
+fn watch_store(tasks: &Tasks, store: Arc<dyn Store>) {
+    let stopping = tasks.stopping();
+    tasks.spawn_essential("store", async move {
+        tokio::select! { () = store.is_to_be_reopened() => {}, () = stopping.cancelled() => {} }
+    });
 }
 
 async fn upkeep(tasks: Tasks) {

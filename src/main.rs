@@ -22,6 +22,9 @@ use telegram_connector::telegram::{Network, Proxy};
 use telegram_connector::telemetry::{self, LogFormat};
 use tokio_util::sync::CancellationToken;
 
+/// "File size limit exceeded", by the number it has on Linux and macOS alike.
+const SIGXFSZ: i32 = 25;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
@@ -267,6 +270,9 @@ fn stop_on_signal(tasks: &Tasks) -> Result<tokio_util::sync::DropGuard, Failure>
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // A file that outgrows its limit (`LimitFSIZE=`, `ulimit -f`) is an error of the write, not the end of the process:
+    // the handler stays although nobody listens.
+    drop(signal(SignalKind::from_raw(SIGXFSZ))?);
     let over = CancellationToken::new();
     let guard = over.clone().drop_guard();
     let stopping = tasks.clone();

@@ -157,7 +157,7 @@ pub struct ProjectBot {
 }
 
 /// What a project's owner may choose.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the API")]
 pub struct ProjectSettings {
     /// Shown in prompts; never empty.
@@ -184,6 +184,13 @@ pub struct ProjectSettings {
     /// Whether `auth.expired` is sent too.
     #[serde(default)]
     pub webhook_expired: bool,
+}
+
+impl fmt::Debug for ProjectSettings {
+    /// The target of a webhook can hold a secret in its path.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ProjectSettings").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl ProjectSettings {

@@ -14,11 +14,11 @@ use crate::domain::language::Language;
 use crate::flows::auth::Caller;
 
 /// The client's address, as `observe` found it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// What the request tells.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Facts {
     pub(super) caller: Caller,
     pub(super) user_agent: Option<String>,
@@ -90,7 +90,7 @@ impl<'a> FromRequest<'a> for Facts {
 }
 
 /// A Bearer token that a handler demands before the body is read. `SCHEME` says in the document whose it is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Bearer<const SCHEME: usize> {
     /// The token.
     pub(super) token: String,

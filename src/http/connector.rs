@@ -27,7 +27,7 @@ enum Group {
 }
 
 /// One step of the sign-in.
-#[derive(Debug, Deserialize, Object)]
+#[derive(Deserialize, Object)]
 #[oai(example)]
 struct SignInRequest {
     /// Your phone number in international format, as in +1234567890. Needed in both steps.
@@ -75,7 +75,7 @@ enum State {
 }
 
 /// How far the sign-in is.
-#[derive(Debug, Object)]
+#[derive(Object)]
 struct SignInView {
     /// `standby`: another process owns the session.
     state: State,
@@ -92,7 +92,7 @@ struct SignInView {
 }
 
 /// A Telegram account.
-#[derive(Debug, Object)]
+#[derive(Object)]
 struct AccountView {
     /// Telegram's user id, as a string of digits.
     id: String,
@@ -103,7 +103,7 @@ struct AccountView {
 }
 
 /// How a login code travels.
-#[derive(Debug, Object)]
+#[derive(Object)]
 struct DeliveryView {
     /// `app`, `sms`, `call`, `flash_call`, `missed_call`, `email`, `fragment_sms`, `firebase_sms`, `sms_word`,
     /// `sms_phrase`.
@@ -118,7 +118,7 @@ struct DeliveryView {
 }
 
 /// It is done.
-#[derive(Debug, Object)]
+#[derive(Object)]
 struct Done {
     ok: bool,
 }

@@ -179,7 +179,8 @@ async fn observe<E: Endpoint>(
     if let Some(client) = client {
         request.extensions_mut().insert(ClientAddress(client));
     }
-    let client = client.map(tracing::field::display);
+    // An address is somebody.
+    let client = client.map(client_address::network_of);
     let started = Instant::now();
     let (method, route) = (method(request.method()), route(request.uri().path()));
     // The route, not the path: a path can hold what lets somebody watch or open a session.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use grammers_session::Session as _;
 use grammers_tl_types as tl;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,16 +15,10 @@ use super::Settings;
 use super::connection::Connection;
 use super::connection::UpdatesEnd;
 use super::conversation::EventSink;
-use super::ending::Ending;
 use super::errors::TelegramError;
-use super::key_exchange;
 use super::people::People;
-use super::proxy;
 use super::session::LiveSession;
 use super::update::account_user;
-use crate::audit;
-use crate::audit::Audit;
-use crate::audit::Who;
 use crate::domain::account::AccountUser;
 use crate::domain::account::TelegramSession;
 use crate::domain::ids::Ids;
@@ -58,10 +51,10 @@ pub(super) struct Shared {
     ids: Ids,
     pub(super) tasks: Tasks,
     current: Mutex<Option<Current>>,
-    status: watch::Sender<Status>,
+    pub(super) status: watch::Sender<Status>,
     /// Telegram has said in this process who is signed in.
     verified: AtomicBool,
-    closed: CancellationToken,
+    pub(super) closed: CancellationToken,
     pub(super) events: EventSink,
     /// Held while a batch of events is being taken.
     pub(super) turn: Arc<Mutex<()>>,
@@ -311,31 +304,6 @@ impl Account {
         None
     }
 
-    /// Notes how the account is. An end is final: whoever learns of a lost connection at the same moment does not
-    /// take it back.
-    fn is_now(&self, status: Status) -> bool {
-        self.0.status.send_if_modified(|known| {
-            let ended = matches!(known, Status::SignedOut(_));
-            if !ended {
-                *known = status;
-            }
-            !ended
-        })
-    }
-
-    fn end(&self, name: &str) {
-        if self.is_now(Status::SignedOut(name.to_owned())) {
-            let account = if self.0.session.is_bot() { "bot" } else { "user" };
-            let reason = Ending::of(name).word();
-            metrics::counter!("connector_sessions_ended_total", "account" => account, "reason" => reason)
-                .increment(1);
-            tracing::warn!(reason = name, account, "Telegram has ended the session");
-            let session = self.id().map_or_else(String::new, |id| id.to_string());
-            audit::record(&Who::Telegram, &Audit::SessionEnded { session: &session, reason: name });
-        }
-        self.0.closed.cancel();
-    }
-
     async fn connection(&self) -> Result<Arc<Connection>, TelegramError> {
         let mut current = self.0.current.lock().await;
         Ok(Arc::clone(&self.alive(&mut current).await?.connection))
@@ -381,28 +349,6 @@ impl Account {
         }))
     }
 
-    async fn ensure_key(&self) -> Result<(), TelegramError> {
-        let session = &self.0.session;
-        let dc = session.home_dc();
-        let Some(rsa_key) = session.network().rsa_key().filter(|_| !session.has_key(dc)) else {
-            return Ok(());
-        };
-        let unknown = || TelegramError::Unexpected(format!("data centre {dc} is not part of this network"));
-        let option = session.dc_option(dc).ok().flatten().ok_or_else(unknown)?;
-        let proxy = self.0.settings.proxy.as_ref();
-        let negotiation = async {
-            let stream = proxy::dial(option.ipv4, proxy).await?;
-            key_exchange::negotiate(stream, rsa_key, &self.0.ids).await
-        };
-        let limited = tokio::time::timeout(self.0.settings.call_limit, negotiation);
-        let key = tokio::select! {
-            key = limited => key.map_err(|_| TelegramError::Unreachable("no key within the time limit".to_owned()))?,
-            () = self.0.closed.cancelled() => return Err(closed()),
-        };
-        let key = key.map_err(|error| TelegramError::Unreachable(error.to_string()))?;
-        session.set_key(dc, key).map_err(|error| TelegramError::Unexpected(error.to_string()))
-    }
-
     /// Throws a connection away, so that the next call builds another.
     async fn discard(&self, connection: &Arc<Connection>) {
         connection.abort();
@@ -413,7 +359,7 @@ impl Account {
     }
 }
 
-fn closed() -> TelegramError {
+pub(super) fn closed() -> TelegramError {
     TelegramError::Unreachable("the account is closed".to_owned())
 }
 

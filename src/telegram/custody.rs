@@ -14,6 +14,7 @@ use super::gateway::Gateway;
 use super::gateway::SigningIn;
 use super::gateway::Slot;
 use super::session::Changes;
+use super::sign_in;
 use crate::domain::account::TelegramSession;
 use crate::domain::account::UnsavedSession;
 use crate::lifecycle::network_sleep;
@@ -73,6 +74,32 @@ impl Gateway {
         if let Some(lease) = self.0.vault.lease() {
             lease.release().await;
         }
+    }
+
+    /// Signs out at Telegram and deletes the stored session, also one that Telegram has already ended.
+    pub async fn sign_out(&self) -> Result<(), GatewayError> {
+        self.claim().await?;
+        if matches!(&*self.slot(), Slot::Unknown(_)) {
+            self.load().await?;
+        }
+        if let Some(account) = self.signed_in() {
+            if account.signed_out().is_none() {
+                sign_in::log_out(&account).await?;
+            }
+            account.close().await;
+        }
+        let _custody = self.0.custody.lock().await;
+        *self.slot() = Slot::SignedOut(Some("signed out".to_owned()));
+        match self.0.vault.delete().await {
+            // What is there now is another's.
+            Err(error @ VaultError::ChangedElsewhere { .. }) => {
+                tracing::warn!(%error, "signed out, nothing deleted");
+            }
+            deleted => deleted?,
+        }
+        self.set_saved(true);
+        *self.slot() = Slot::SignedOut(None);
+        Ok(())
     }
 
     /// Takes the lease, or stands by until it can be had; from then on follows whose it is.

@@ -1,4 +1,11 @@
-//! Why Telegram ends sessions, as a closed set for metrics. The names themselves are what people are told.
+//! The end of a session: it is final, and why Telegram has ended it is counted from a closed set. Telegram's own names are
+//! what people are told.
+
+use super::account::Account;
+use super::account::Status;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::Who;
 
 /// Why Telegram has ended a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +62,34 @@ impl Ending {
             Self::Migrated => "migrated",
             Self::Other => "other",
         }
+    }
+}
+
+impl Account {
+    /// Notes how the account is. An end is final: whoever learns of a lost connection at the same moment does not
+    /// take it back.
+    pub(super) fn is_now(&self, status: Status) -> bool {
+        self.0.status.send_if_modified(|known| {
+            let ended = matches!(known, Status::SignedOut(_));
+            if !ended {
+                *known = status;
+            }
+            !ended
+        })
+    }
+
+    /// Telegram has ended the session, and calls it this.
+    pub(super) fn end(&self, name: &str) {
+        if self.is_now(Status::SignedOut(name.to_owned())) {
+            let account = if self.live_session().is_bot() { "bot" } else { "user" };
+            let reason = Ending::of(name).word();
+            metrics::counter!("connector_sessions_ended_total", "account" => account, "reason" => reason)
+                .increment(1);
+            tracing::warn!(reason = name, account, "Telegram has ended the session");
+            let session = self.id().map_or_else(String::new, |id| id.to_string());
+            audit::record(&Who::Telegram, &Audit::SessionEnded { session: &session, reason: name });
+        }
+        self.0.closed.cancel();
     }
 }
 

@@ -122,7 +122,7 @@ impl Gateway {
         match begun {
             Ok(()) => {}
             Err(error) if error.is_unavailable() => {
-                tracing::error!(%error, "starting without the session store")
+                tracing::error!(%error, "starting without the session store");
             }
             Err(error) => {
                 gateway.close().await;
@@ -296,32 +296,6 @@ impl Gateway {
         }
         *signing_in = None;
         account.close().await;
-    }
-
-    /// Signs out at Telegram and deletes the stored session, also one that Telegram has already ended.
-    pub async fn sign_out(&self) -> Result<(), GatewayError> {
-        self.claim().await?;
-        if matches!(&*self.slot(), Slot::Unknown(_)) {
-            self.load().await?;
-        }
-        if let Some(account) = self.signed_in() {
-            if account.signed_out().is_none() {
-                sign_in::log_out(&account).await?;
-            }
-            account.close().await;
-        }
-        let _custody = self.0.custody.lock().await;
-        *self.slot() = Slot::SignedOut(Some("signed out".to_owned()));
-        match self.0.vault.delete().await {
-            // What is there now is another's.
-            Err(error @ VaultError::ChangedElsewhere { .. }) => {
-                tracing::warn!(%error, "signed out, nothing deleted");
-            }
-            deleted => deleted?,
-        }
-        self.set_saved(true);
-        *self.slot() = Slot::SignedOut(None);
-        Ok(())
     }
 
     pub(super) fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {

@@ -6,6 +6,7 @@
 mod account;
 mod answers;
 mod bot;
+mod bot_tokens;
 mod bots;
 mod connection;
 mod conversation;
@@ -21,6 +22,7 @@ mod people;
 mod proxy;
 mod reachability;
 mod reader;
+mod rereading;
 mod sending;
 mod session;
 mod sign_in;

@@ -47,7 +47,7 @@ impl Account {
             match receiver.next().await {
                 Ok((updates, users, _chats)) => {
                     outdated = 0;
-                    let (before, empty) = (self.live_session().updates().pts, updates.is_empty());
+                    let (before, empty) = (self.live_session().updates(), updates.is_empty());
                     let updates = updates.into_iter().map(|(update, _)| update).collect();
                     if let Err(error) = self.take_in(updates, users).await {
                         return error;
@@ -56,14 +56,9 @@ impl Account {
                     if let Err(error) = receiver.sync_update_state().await {
                         return TelegramError::Unexpected(error.to_string());
                     }
-                    let skipped = skipped(before, self.live_session().updates().pts);
-                    if empty && skipped > 0 {
-                        metrics::counter!("connector_updates_skipped_total").increment(skipped);
-                        tracing::warn!(
-                            account = self.id(),
-                            skipped,
-                            "Telegram has too much to tell, and left it out"
-                        );
+                    let now = self.live_session().updates();
+                    if empty && let Err(error) = self.make_up_for(before, now).await {
+                        return error;
                     }
                 }
                 Err(error) => match position_refused(&error) {
@@ -72,7 +67,7 @@ impl Account {
                         tracing::warn!(%error, "Telegram cannot tell yet what has happened");
                         self.wait_out((self.settings().back_off.0 * outdated).min(LONGEST_PAUSE)).await;
                     }
-                    Some(_) => return self.give_up_position(&error),
+                    Some(_) => return self.give_up_position(&error).await,
                     None => {
                         let error = from_invocation(error, true);
                         let TelegramError::FloodWait(wait) = error else {
@@ -85,14 +80,32 @@ impl Account {
         }
     }
 
+    /// Where Telegram has too much to tell, it says where we stand now and leaves out what happened: that is read again
+    /// before the position moves.
+    async fn make_up_for(&self, before: UpdatePosition, now: UpdatePosition) -> Result<(), TelegramError> {
+        let skipped = skipped(before.pts, now.pts);
+        if skipped == 0 {
+            return Ok(());
+        }
+        metrics::counter!("connector_updates_skipped_total").increment(skipped);
+        tracing::warn!(account = self.id(), skipped, "Telegram has too much to tell, and left it out");
+        self.live_session().set_updates(before);
+        self.reread(before.date).await?;
+        self.live_session().set_updates(now);
+        Ok(())
+    }
+
     /// Forgets where the updates were, so that the next connection begins where Telegram is now (`updates.getState`).
     /// With a position that Telegram refuses nothing would ever come again.
-    fn give_up_position(&self, error: &InvocationError) -> TelegramError {
+    async fn give_up_position(&self, error: &InvocationError) -> TelegramError {
         let lost = self.live_session().updates();
         tracing::error!(
             account = self.id(), %error, pts = lost.pts, date = lost.date,
-            "Telegram refuses the update position; what has been written since then is not read"
+            "Telegram refuses the update position"
         );
+        if let Err(error) = self.reread(lost.date).await {
+            return error;
+        }
         self.live_session().set_updates(UpdatePosition::default());
         TelegramError::Unreachable("the update position was refused".to_owned())
     }
@@ -104,7 +117,7 @@ impl Account {
     }
 
     /// Takes in one batch; returns when its events are taken.
-    async fn take_in(
+    pub(super) async fn take_in(
         &self,
         updates: Vec<tl::enums::Update>,
         users: Vec<tl::enums::User>,

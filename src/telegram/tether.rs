@@ -77,7 +77,7 @@ pub(super) async fn lost(lease: Option<&Lease>) {
     let mut ownership = lease.ownership();
     let elsewhere = ownership.wait_for(|now| matches!(now, Ownership::Standby(_))).await.map(drop);
     if elsewhere.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

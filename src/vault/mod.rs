@@ -1,41 +1,37 @@
 //! Where Telegram sessions are kept: a folder or a bucket. Each is one sealed object, written whole or not at all.
 //! An object that another hand has changed since we last saw it is never written over. Whose it is, `lease` knows.
-//!
-//! An object: `TGCS`, format version, mode, then sealed JSON of a `TelegramSession` and of the epoch it was written in.
 
 mod error;
 mod folder;
+mod format;
+mod import;
 mod lease;
 mod s3;
+mod timed;
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
 
 use self::error::Trouble;
 pub use self::error::VaultError;
+use self::import::Import;
 pub use self::lease::Holder;
 pub use self::lease::Lease;
 pub use self::lease::NO_CONDITIONS;
 pub use self::lease::Ownership;
 pub use self::lease::Terms;
 use self::s3::Expected;
+use self::timed::Timed;
 use crate::domain::account::AuthKey;
 use crate::domain::account::Mode;
 use crate::domain::account::TelegramSession;
 use crate::domain::account::UnsavedSession;
 use crate::domain::place::Place;
 use crate::domain::seal::Sealer;
-use crate::domain::seal::UnsealError;
-use crate::domain::string_session::StringSession;
 
-const MAGIC: &[u8; 4] = b"TGCS";
-/// The session with its epoch; before there were epochs, the session alone.
-const FORMAT: u8 = 2;
-const WITHOUT_EPOCH: u8 = 1;
 /// A session is a few kilobytes; what is larger was not written by us.
 const LARGEST: u64 = 64 * 1024 * 1024;
 /// Writes whose answer was lost that are remembered.
@@ -75,25 +71,6 @@ pub enum Probe {
     NoConditions,
 }
 
-/// Records how long a step took, however it ends.
-struct Timed {
-    step: &'static str,
-    begun: std::time::Instant,
-}
-
-impl Timed {
-    fn new(step: &'static str) -> Self {
-        Self { step, begun: std::time::Instant::now() }
-    }
-}
-
-impl Drop for Timed {
-    fn drop(&mut self) {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        metrics::histogram!("connector_session_store_seconds", "step" => self.step).record(seconds);
-    }
-}
-
 type Digest32 = [u8; 32];
 
 /// What we know of the object in the vault.
@@ -128,20 +105,6 @@ impl Seen {
         self.last = Last::Object(digest);
         self.ours.clear();
     }
-}
-
-/// What is sealed in an object.
-#[derive(serde::Deserialize)]
-struct Kept {
-    /// In which epoch it was written; zero before there were leases.
-    epoch: u64,
-    session: TelegramSession,
-}
-
-#[derive(serde::Serialize)]
-struct KeptRef<'a> {
-    epoch: u64,
-    session: &'a TelegramSession,
 }
 
 /// The object as it is now; the tag is the S3 server's.
@@ -335,10 +298,10 @@ impl Vault {
     pub async fn probe(&self, unique: &str) -> Result<Probe, VaultError> {
         let seen = match &self.backend {
             Backend::Folder(file) => file.probe().await.map(|()| Probe::Folder).map_err(Trouble::from),
-            Backend::S3(server) => Box::pin(server.probe(unique)).await.map(|honoured| match honoured {
-                true => Probe::Conditions,
-                false => Probe::NoConditions,
-            }),
+            Backend::S3(server) => {
+                let honoured = Box::pin(server.probe(unique)).await;
+                honoured.map(|honoured| if honoured { Probe::Conditions } else { Probe::NoConditions })
+            }
         };
         seen.map_err(|trouble| self.error(trouble))
     }
@@ -403,56 +366,6 @@ impl Vault {
         let read = self.backend.read().await.map_err(|trouble| self.error(trouble))?;
         Ok(read.map(|(object, tag)| Present { digest: digest(&object), object, tag }))
     }
-
-    /// Sealed bytes are bound to the object's name and mode, so one cannot be passed off as another.
-    fn context(&self, mode: Mode) -> String {
-        format!("vault/{mode}/{}", self.name)
-    }
-
-    fn encode(&self, session: &TelegramSession) -> Result<Vec<u8>, VaultError> {
-        let kept = KeptRef { epoch: self.epoch().unwrap_or_default(), session };
-        let json = serde_json::to_vec(&kept)
-            .map(Zeroizing::new)
-            .map_err(|error| self.error(Trouble::Unavailable(error.into())))?;
-        let mut object = MAGIC.to_vec();
-        object.push(FORMAT);
-        object.push(match self.mode {
-            Mode::Telegram => b't',
-            Mode::Sandbox => b's',
-        });
-        object.extend(self.sealer.seal(&self.context(self.mode), &json));
-        Ok(object)
-    }
-
-    fn decode(&self, object: &[u8]) -> Result<Kept, VaultError> {
-        let damaged = || VaultError::Damaged { place: self.place() };
-        let rest = object.strip_prefix(MAGIC).ok_or_else(damaged)?;
-        let ([format @ (FORMAT | WITHOUT_EPOCH), mode], sealed) =
-            rest.split_first_chunk::<2>().ok_or_else(damaged)?
-        else {
-            return Err(damaged());
-        };
-        let found = match mode {
-            b't' => Mode::Telegram,
-            b's' => Mode::Sandbox,
-            _ => return Err(damaged()),
-        };
-        if found != self.mode {
-            return Err(VaultError::OtherMode { place: self.place(), found, expected: self.mode });
-        }
-        let json = self.sealer.open(&self.context(found), sealed).map_err(|error| match error {
-            UnsealError::OtherKey { sealed_with, configured } => {
-                VaultError::OtherKey { place: self.place(), sealed_with, configured }
-            }
-            UnsealError::Damaged => damaged(),
-        })?;
-        let kept = if *format == FORMAT {
-            serde_json::from_slice(&json)
-        } else {
-            serde_json::from_slice(&json).map(|session| Kept { epoch: 0, session })
-        };
-        kept.map_err(|_| damaged())
-    }
 }
 
 impl Backend {
@@ -478,27 +391,6 @@ impl Backend {
             // Boxed: the SDK's futures are larger than all of ours together.
             Self::S3(server) => Box::pin(server.read()).await,
         }
-    }
-}
-
-/// A session that another program left as a `StringSession`. It is read, never written.
-#[derive(Clone, Debug)]
-struct Import {
-    from: Place,
-    backend: Backend,
-}
-
-impl Import {
-    async fn session(&self) -> Result<TelegramSession, VaultError> {
-        let refused = |why: String| VaultError::new(&self.from, Trouble::Refused(why));
-        let read = self.backend.read().await;
-        let read = read.map_err(|trouble| VaultError::new(&self.from, trouble))?;
-        let advice = "correct or unset CONNECTOR_IMPORT_SESSION";
-        let (text, _) = read.ok_or_else(|| refused(format!("there is no session to import: {advice}")))?;
-        let session = StringSession::parse(&Zeroizing::new(text));
-        let session = session.map_err(|why| refused(format!("not a session to import: {why}; {advice}")))?;
-        tracing::info!(from = %self.from, "importing a session; it is verified with Telegram before it is saved");
-        Ok(session.into_session())
     }
 }
 

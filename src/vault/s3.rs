@@ -163,7 +163,7 @@ impl Object {
     /// the server honours conditional writes, both kinds of them.
     pub(super) async fn probe(&self, unique: &str) -> Result<bool, Trouble> {
         let probe = Self { key: format!("{}.probe-{unique}", self.key), ..self.clone() };
-        let honoured = probe.conditions_are_honoured().await;
+        let honoured = Box::pin(probe.conditions_are_honoured()).await;
         if honoured.is_ok() {
             probe.delete().await?;
         }

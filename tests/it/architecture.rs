@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sandbox", &["domain", "lifecycle"]),
     ("config", &["domain"]),
     ("master_key", &["domain"]),
-    ("doctor", &["app", "domain", "master_key", "store", "telegram"]),
+    ("doctor", &["app", "domain", "master_key", "store", "telegram", "vault"]),
     ("audit", &["domain"]),
     ("lifecycle", &["domain"]),
     ("telemetry", &["domain"]),

@@ -1,7 +1,7 @@
 //! Half an hour of whole sign-ins on the real program: memory, files and disk must stay level. Run by hand:
 //! `SOAK_MINUTES=30 cargo test --test it soak -- --ignored --nocapture`; what was seen is in `docs/reliability.md`.
 //!
-//! Business time runs ahead, half a day with every sample, so that retention removes what it would remove in weeks and the
+//! Business time runs ahead, a day with every sample, so that retention removes what it would remove in weeks and the
 //! store reaches its steady state. People delete their chats, so that the sandbox in the same process does not grow.
 
 use std::fmt::Write as _;
@@ -20,7 +20,7 @@ const PEOPLE: usize = 4;
 /// Between two sign-ins of a person.
 const PAUSE: Duration = Duration::from_millis(600);
 /// Business time between two samples.
-const HALF_A_DAY: u64 = 12 * 3600;
+const A_DAY: u64 = 24 * 3600;
 /// How much more the last third may have than the middle one: a share of it, and so much besides.
 const MARGIN: f64 = 0.05;
 const MARGINS: [(&str, f64); 5] = [
@@ -76,7 +76,7 @@ impl Stage {
     /// The clock moves on when nobody is in the middle of anything; what was left lying expires.
     async fn move_on(&self) {
         let _alone = self.turn.write().await;
-        let moved = self.post("/api/clock".into(), json!({ "advance_seconds": HALF_A_DAY })).await;
+        let moved = self.post("/api/clock".into(), json!({ "advance_seconds": A_DAY })).await;
         assert!(moved["now"].is_i64(), "{moved}");
     }
 

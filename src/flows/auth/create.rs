@@ -20,7 +20,7 @@ use crate::flows::accounts::Deliverer;
 use crate::flows::accounts::Nobody;
 
 /// What is known of who asks for a session.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Client {
     pub(crate) origin: Origin,
     pub(crate) language: Option<Language>,
@@ -28,7 +28,7 @@ pub(crate) struct Client {
 }
 
 /// A new session, as its app learns of it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Created {
     pub(crate) session: AuthSession,
     pub(crate) links: Links,

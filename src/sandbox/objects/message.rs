@@ -1,6 +1,7 @@
 //! Messages and what is under them (<https://core.telegram.org/constructor/message>).
 
 use grammers_tl_types as tl;
+use tl::Deserializable;
 use tl::enums as e;
 use tl::types as t;
 
@@ -93,6 +94,29 @@ pub(crate) fn message(owner: AccountId, message: &Message) -> e::Message {
         summary_from_language: None,
         rich_message: None,
     })
+}
+
+/// `dialog`: the chat that this is the newest message of.
+pub(crate) fn dialog(newest: &Message) -> Option<e::Dialog> {
+    let settings = t::PeerNotifySettings::from_bytes(&[0; 4]).ok()?;
+    Some(e::Dialog::Dialog(t::Dialog {
+        pinned: false,
+        unread_mark: false,
+        view_forum_as_messages: false,
+        peer: peer(newest.chat),
+        top_message: newest.id,
+        read_inbox_max_id: newest.id,
+        read_outbox_max_id: newest.id,
+        unread_count: 0,
+        unread_mentions_count: 0,
+        unread_reactions_count: 0,
+        unread_poll_votes_count: 0,
+        notify_settings: e::PeerNotifySettings::Settings(settings),
+        pts: None,
+        draft: None,
+        folder_id: None,
+        ttl_period: None,
+    }))
 }
 
 fn reply_header(id: i32) -> e::MessageReplyHeader {

@@ -19,6 +19,7 @@ use super::world::Account;
 use super::world::AccountId;
 use super::world::World;
 
+pub(crate) use message::dialog;
 pub(crate) use message::message;
 pub(crate) use message::people_in;
 pub(crate) use update::answer_in_full;

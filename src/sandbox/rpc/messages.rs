@@ -189,6 +189,39 @@ pub(super) fn history(
     })
 }
 
+/// `messages.getDialogs`: no folders, nothing pinned, and what is unread is not counted.
+pub(super) fn dialogs(
+    hub: &Hub,
+    me: AccountId,
+    request: &f::messages::GetDialogs,
+) -> Result<e::messages::Dialogs, RpcError> {
+    hub.look(|world| {
+        people::only_people(world, me)?;
+        let all = world.newest_of_chats(me);
+        let after = |message: &&Message| match (request.offset_id, request.offset_date) {
+            (0, 0) => true,
+            (0, date) => objects::date(message.date) < date,
+            (id, _) => message.id < id,
+        };
+        let limit = usize::try_from(request.limit).unwrap_or(0).min(MAX_MESSAGES);
+        let shown: Vec<&Message> = all.iter().filter(after).take(limit).collect();
+        let users = objects::users(
+            world,
+            me,
+            shown.iter().flat_map(|message| objects::people_in(message)).chain([me]),
+        );
+        let messages = shown.iter().map(|message| objects::message(me, message)).collect();
+        let dialogs: Option<_> = shown.iter().map(|message| objects::dialog(message)).collect();
+        let dialogs = dialogs.ok_or(RpcError::new(500, "INTERNAL_SERVER_ERROR"))?;
+        let (count, chats) = (i32::try_from(all.len()).unwrap_or(i32::MAX), vec![]);
+        Ok(if shown.len() == all.len() {
+            e::messages::Dialogs::Dialogs(t::messages::Dialogs { dialogs, messages, chats, users })
+        } else {
+            e::messages::Dialogs::Slice(t::messages::DialogsSlice { count, dialogs, messages, chats, users })
+        })
+    })
+}
+
 /// `messages.getMessages`
 pub(super) fn get(
     hub: &Hub,

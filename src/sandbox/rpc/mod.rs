@@ -323,6 +323,9 @@ fn in_chats(hub: &Hub, me: Sender, call: &Call) -> Result<Vec<u8>, RpcError> {
         f::messages::GetHistory::CONSTRUCTOR_ID => {
             call.answer(|request| messages::history(hub, account, &request))
         }
+        f::messages::GetDialogs::CONSTRUCTOR_ID => {
+            call.answer(|request| messages::dialogs(hub, account, &request))
+        }
         f::messages::GetMessages::CONSTRUCTOR_ID => {
             call.answer(|request| messages::get(hub, account, &request))
         }

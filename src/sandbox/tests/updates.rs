@@ -349,3 +349,42 @@ async fn after_a_write_that_failed_nothing_happens_until_everything_is_written()
     assert_eq!(sandbox.messages(ALICE, 0).await, seen);
     sandbox.stop().await;
 }
+
+#[tokio::test]
+async fn the_list_of_chats_has_the_newest_first_and_goes_on_from_where_it_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Running::start(folder.path()).await;
+    let (bot, peer) = started(&sandbox).await;
+    for phone in ["+15550100002", "+15550100003"] {
+        sandbox.person(phone);
+        sandbox.play(phone, "send", json!({"to": ALICE, "text": "hello"})).await;
+    }
+    bot.call(2, &send_message(peer, "last", 1)).await.unwrap();
+    let alice = sandbox.person_client(ALICE).await;
+    let ask = |offset_id, limit| f::messages::GetDialogs {
+        exclude_pinned: false,
+        folder_id: None,
+        offset_date: 0,
+        offset_id,
+        offset_peer: e::InputPeer::Empty,
+        limit,
+        hash: 0,
+    };
+    let texts = |messages: Vec<e::Message>| -> Vec<String> {
+        messages.into_iter().map(|message| full(message).message).collect()
+    };
+    let e::messages::Dialogs::Dialogs(all) = alice.call(2, &ask(0, 50)).await.unwrap() else {
+        panic!("all of them")
+    };
+    assert_eq!(texts(all.messages.clone()), ["last", "hello", "hello"]);
+    assert_eq!((all.dialogs.len(), all.users.len()), (3, 4), "she is among the users");
+    let e::messages::Dialogs::Slice(two) = alice.call(2, &ask(0, 2)).await.unwrap() else { panic!("two") };
+    assert_eq!((two.count, two.dialogs.len()), (3, 2));
+    let last = full(two.messages[1].clone()).id;
+    let e::messages::Dialogs::Slice(rest) = alice.call(2, &ask(last, 50)).await.unwrap() else {
+        panic!("the rest")
+    };
+    assert_eq!(texts(rest.messages), ["hello"]);
+    assert_eq!(bot.refused(2, &ask(0, 1)).await, "400 BOT_METHOD_INVALID");
+    sandbox.stop().await;
+}

@@ -2,6 +2,7 @@
 //! (<https://core.telegram.org/api/updates>). Each mailbox keeps its newest messages only.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::domain::clock::Timestamp;
 
@@ -285,6 +286,18 @@ impl World {
             .filter_map(|(_, stored)| self.seen(account, stored))
             .collect();
         (messages, of_chat.len())
+    }
+
+    /// The newest message of each chat, newest first.
+    pub(crate) fn newest_of_chats(&self, account: AccountId) -> Vec<Message> {
+        let mut chats = BTreeSet::new();
+        let mailbox = self.mailboxes.get(&account).into_iter();
+        let newest = mailbox.flat_map(|mailbox| mailbox.messages.values().rev());
+        newest
+            .filter_map(|key| self.messages.get(key))
+            .filter(|stored| chats.insert(stored.chat_of(account)))
+            .filter_map(|stored| self.seen(account, stored))
+            .collect()
     }
 
     /// What the account's devices missed since `pts`, at most `slice` updates of it; `None` when that is not known any

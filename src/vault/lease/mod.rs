@@ -7,6 +7,7 @@
 mod lock;
 mod object;
 mod record;
+mod terms;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,8 @@ use self::lock::Lock;
 use self::object::Leased;
 pub use self::object::NO_CONDITIONS;
 pub use self::record::Holder;
+pub use self::terms::Ownership;
+pub use self::terms::Terms;
 use super::Backend;
 use super::VaultError;
 use super::error::Trouble;
@@ -26,8 +29,6 @@ use crate::audit;
 use crate::audit::Audit;
 use crate::audit::OwnerChange;
 use crate::audit::Who;
-use crate::domain::ids::Ids;
-use crate::domain::place::LeaseSettings;
 use crate::domain::place::Place;
 use crate::lifecycle::Tasks;
 use crate::lifecycle::boot_time;
@@ -42,45 +43,6 @@ const MARGIN: u32 = 10;
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a lease is kept in a service that has begun to stop.
 const FORSAKEN: Duration = Duration::from_secs(5);
-
-/// On what terms this process leases sessions.
-#[derive(Clone, Debug)]
-pub struct Terms {
-    /// `CONNECTOR_LEASE_SECONDS`: how long a lease lasts that is not renewed.
-    pub lasts: Duration,
-    /// Which data directory: the next process in it need not wait for the lease of the one before.
-    pub instance: String,
-    /// Which process.
-    pub run: String,
-    /// Where this process can be reached, for those who stand by.
-    pub url: String,
-    /// `CONNECTOR_ALLOW_UNLEASED`: whether an S3 server will do that does not honour conditional writes.
-    pub allow_unleased: bool,
-}
-
-impl Terms {
-    /// The terms of this process. `instance`: the data directory's id. `url`: where the process can be reached.
-    pub fn new(settings: LeaseSettings, instance: String, url: String, ids: &Ids) -> Self {
-        let LeaseSettings { lasts, allow_unleased } = settings;
-        Self { lasts, instance, run: ids.base62(22), url, allow_unleased }
-    }
-}
-
-/// Who owns a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ownership {
-    /// Not known: the place cannot be reached. Says why.
-    Unknown(String),
-    /// Another process.
-    Standby(Holder),
-    /// This process, for the `epoch`-th time that the session has found an owner.
-    Held {
-        /// Grows with each change of owner.
-        epoch: u64,
-    },
-    /// This process did, and could not renew its lease in time. It is not known that another has it.
-    Lapsed,
-}
 
 /// A session's lease. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -204,22 +166,27 @@ impl Lease {
         let mut hand = self.0.hand.lock().await;
         let limit = self.0.terms.lasts / 3;
         let held = !matches!(*self.0.ownership.borrow(), Ownership::Standby(_) | Ownership::Unknown(_));
-        let work =
-            async { if held { hand.renew(&self.0.terms).await } else { hand.take(&self.0.terms).await } };
+        let work = async {
+            if held {
+                Box::pin(hand.renew(&self.0.terms)).await
+            } else {
+                Box::pin(hand.take(&self.0.terms)).await
+            }
+        };
         // Boxed: the SDK's futures are larger than all of ours together.
         let late = || Trouble::Unavailable(std::io::Error::other("no answer within the time limit"));
         let outcome = tokio::time::timeout(limit, Box::pin(work)).await.unwrap_or_else(|_| Err(late()));
         match outcome {
             Ok(Taken::Ours { epoch, until }) => {
                 self.set_until(until);
-                self.become_(Ownership::Held { epoch });
+                self.become_(&Ownership::Held { epoch });
                 self.0.renewed.send_replace(());
                 Ok(())
             }
             Ok(Taken::Theirs { holder, lives }) => {
                 self.0.owner_lives.store(lives, Ordering::SeqCst);
                 self.set_until(Until::Never);
-                self.become_(Ownership::Standby(holder));
+                self.become_(&Ownership::Standby(holder));
                 Ok(())
             }
             Err(trouble) => {
@@ -332,7 +299,7 @@ impl Lease {
     fn note_failure(&self, error: &VaultError) {
         let now = self.0.ownership.borrow().clone();
         match now {
-            Ownership::Held { .. } if self.rest().is_none() => self.become_(Ownership::Lapsed),
+            Ownership::Held { .. } if self.rest().is_none() => self.become_(&Ownership::Lapsed),
             Ownership::Unknown(_) => {
                 self.0.ownership.send_replace(Ownership::Unknown(error.to_string()));
             }
@@ -360,15 +327,15 @@ impl Lease {
     }
 
     /// Announces a change of owner, once.
-    fn become_(&self, now: Ownership) {
+    fn become_(&self, now: &Ownership) {
         let session = self.0.session.as_str();
         let before = self.0.ownership.borrow().clone();
-        if before == now {
+        if before == *now {
             return;
         }
         self.0.ownership.send_replace(now.clone());
-        self.tell_audit(&before, &now);
-        match &now {
+        self.tell_audit(&before, now);
+        match now {
             Ownership::Held { epoch } => tracing::info!(session, epoch, "this process owns the session"),
             Ownership::Standby(holder) => {
                 tracing::info!(
@@ -397,14 +364,14 @@ impl Hand {
     async fn take(&mut self, terms: &Terms) -> Result<Taken, Trouble> {
         match self {
             Self::Lock(lock) => lock.take(terms).await,
-            Self::Object(object) => object.take(terms).await,
+            Self::Object(object) => Box::pin(object.take(terms)).await,
         }
     }
 
     async fn renew(&mut self, terms: &Terms) -> Result<Taken, Trouble> {
         match self {
             Self::Lock(lock) => lock.renew(terms).await,
-            Self::Object(object) => object.renew(terms).await,
+            Self::Object(object) => Box::pin(object.renew(terms)).await,
         }
     }
 

@@ -45,7 +45,7 @@ impl Leased {
     }
 
     pub(super) async fn take(&mut self, terms: &Terms) -> Result<Taken, Trouble> {
-        self.ask_for_conditions(terms).await?;
+        Box::pin(self.ask_for_conditions(terms)).await?;
         let Some((bytes, tag)) = self.object.read().await? else {
             return self.write(Record::new(terms, 1), Expected::Absent, terms).await;
         };
@@ -63,7 +63,7 @@ impl Leased {
     }
 
     pub(super) async fn renew(&mut self, terms: &Terms) -> Result<Taken, Trouble> {
-        let Some((record, tag)) = self.held.clone() else { return self.take(terms).await };
+        let Some((record, tag)) = self.held.clone() else { return Box::pin(self.take(terms)).await };
         let next = Record { renewal: record.renewal.saturating_add(1), ..record };
         if self.honoured != Some(true) {
             // Nothing but looking first stands between two who renew at once.
@@ -91,7 +91,7 @@ impl Leased {
     /// the owner.
     async fn ask_for_conditions(&mut self, terms: &Terms) -> Result<(), Trouble> {
         if self.honoured.is_none() {
-            self.honoured = Some(self.object.probe(&terms.run).await?);
+            self.honoured = Some(Box::pin(self.object.probe(&terms.run)).await?);
         }
         if self.honoured == Some(false) && !terms.allow_unleased {
             return Err(Trouble::Refused(NO_CONDITIONS.to_owned()));

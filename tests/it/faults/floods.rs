@@ -3,7 +3,7 @@
 //!
 //! Elsewhere: `auth.sendCode`, `auth.signIn` and `auth.cancelCode` in `sign_in.rs`, `auth.importBotAuthorization` in
 //! `bots.rs`, `updates.getDifference` and the watchdog's `updates.getState` in `account.rs`, `messages.sendMessage` in
-//! `confirm.rs`, and who wrote (`updates.getDifference` of the reader's) beside `telegram/reader.rs`.
+//! `confirm.rs`, `messages.getDialogs` and `messages.getHistory` in `missed.rs`, and who wrote (`updates.getDifference` of the reader's) beside `telegram/reader.rs`.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{ALICE, App, BOB, CAROL, Options, PASSWORD, World, eventually};
 
 /// Every method that `src/telegram` calls, and `help.getConfig`, with which grammers opens each connection.
-const METHODS: [&str; 14] = [
+const METHODS: [&str; 16] = [
     "account.getPassword",
     "auth.cancelCode",
     "auth.checkPassword",
@@ -23,6 +23,8 @@ const METHODS: [&str; 14] = [
     "auth.sendCode",
     "auth.signIn",
     "messages.editMessage",
+    "messages.getDialogs",
+    "messages.getHistory",
     "messages.sendMessage",
     "messages.setBotCallbackAnswer",
     "updates.getDifference",

@@ -2,5 +2,6 @@
 
 mod ended;
 mod floods;
+mod missed;
 mod network;
 mod people;

@@ -97,7 +97,7 @@ async fn in_a_folder_the_lock_of_a_killed_owner_is_free_at_once() {
     assert_eq!(account(&second.client).await, "standby");
     let refused = second.client.post("/sign_in", &json!({ "phone": ALICE })).await;
     assert_eq!(refused.refusal(), (503, "NOT_OWNER".into()));
-    assert!(refused.body.contains(&first.client.url()), "{refused:?}");
+    assert!(refused.body.contains(first.client.url()), "{refused:?}");
     // A lock does not end while its process lives, however long that does nothing.
     first.pause();
     let asked = || async { second.client.get("/metrics").await.body.contains("connector_lease_held") };
@@ -149,7 +149,7 @@ async fn a_session_is_not_moved_away_from_under_its_owner() {
         run(&[&["session"], command, &place].concat(), &s3.environment(), input)
     };
     let (status, _, error) = session(&["export"], "");
-    assert!(status == Some(1) && error.contains("--force") && error.contains(&owner.client.url()), "{error}");
+    assert!(status == Some(1) && error.contains("--force") && error.contains(owner.client.url()), "{error}");
     let (status, text, _) = session(&["export", "--force"], "");
     assert_eq!(status, Some(0));
     let (status, _, error) = session(&["import", "--replace"], &text);

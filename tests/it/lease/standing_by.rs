@@ -63,7 +63,7 @@ async fn refuses(standby: &Process, owner: &Process) {
     assert_eq!((ready.status, &ready.json()["telegram"]), (200, &json!("standby")), "{ready:?}");
     let view = client.get("/sign_in").await.json();
     assert_eq!(view["state"], "standby");
-    assert!(view["reason"].as_str().unwrap().contains(&owner.client.url()), "{view}");
+    assert!(view["reason"].as_str().unwrap().contains(owner.client.url()), "{view}");
     let app = project(client).await;
     let generate = json!({ "project_id": app });
     for refused in [
@@ -76,6 +76,6 @@ async fn refuses(standby: &Process, owner: &Process) {
         assert_eq!(refused.headers["retry-after"], "3");
     }
     let told = client.post("/api/v1/generate/public", &generate).await;
-    assert!(!told.body.contains(&owner.client.url()), "apps need not know our machines: {told:?}");
+    assert!(!told.body.contains(owner.client.url()), "apps need not know our machines: {told:?}");
     assert_eq!(account(client).await, "standby");
 }

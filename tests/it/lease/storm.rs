@@ -105,6 +105,7 @@ async fn strike(blow: Blow, side: &mut Side, world: &World, s3: &S3Server, momen
     }
 }
 
+#[expect(clippy::print_stdout, reason = "who runs it by hand wants to see how it goes")]
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_the_key_is_used_by_one_process_and_every_round_ends_with_one_owner() {
     let rounds = number("ROUNDS").unwrap_or(4);

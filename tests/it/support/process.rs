@@ -34,16 +34,37 @@ impl Process {
 
     /// Waits until it serves.
     pub(crate) fn serving(mut self) -> Self {
-        let address = self.wait_for_line("serving");
-        self.client = Client::new(address["address"].as_str().unwrap());
+        let address = loop {
+            let log = self.log();
+            if let Some(address) = log.lines().find_map(served_address) {
+                break address;
+            }
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended:\n{}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        self.client = Client::new(address);
         self
     }
 
     /// Starts the binary and does not wait.
     pub(crate) fn spawn(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(binary())
+        Self::spawn_under(&[], arguments, environment)
+    }
+
+    /// As [`Process::spawn`], by a program that becomes it (`unshare …`).
+    pub(crate) fn spawn_under(wrapper: &[&str], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let (program, before) = match wrapper {
+            [] => (binary(), Vec::new()),
+            [first, rest @ ..] => {
+                let rest = rest.iter().map(std::ffi::OsString::from).chain([binary()]);
+                (std::ffi::OsString::from(first), rest.collect())
+            }
+        };
+        let mut child = Command::new(program)
+            .args(before)
             .args(arguments)
             .env_clear()
+            .envs(std::env::var_os("PATH").filter(|_| !wrapper.is_empty()).map(|path| ("PATH", path)))
             .env("CONNECTOR_LOG_FORMAT", "json")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
@@ -122,6 +143,15 @@ impl Process {
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
         (status.code(), self.log())
     }
+}
+
+/// Where it serves, if this line of the log, JSON or text, tells that.
+fn served_address(line: &str) -> Option<String> {
+    if let Ok(line) = serde_json::from_str::<serde_json::Value>(line) {
+        return (line["message"] == "serving").then(|| line["address"].as_str().unwrap().to_owned());
+    }
+    let rest = line.split_once("serving ")?.1.split_once("address=")?.1;
+    Some(rest.split(' ').next()?.to_owned())
 }
 
 impl Drop for Process {

@@ -221,7 +221,7 @@ async fn accept(
             let connection = connection.serve_connection(TokioIo::new(socket), service);
             let closed = async move {
                 if open.wait_for(|open| !open).await.is_err() {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             };
             tokio::select! { _ = connection => {}, () = stopping.cancelled() => {}, () = closed => {} }
@@ -234,9 +234,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let fault = {
         let mut script = shared.script.lock().unwrap();
         script.seen.push(format!("{} {}", request.method(), request.uri().path()));
-        let spared = script.fault_of_leases != request.uri().path().contains(".lease");
+        let is_safe = script.fault_of_leases != request.uri().path().contains(".lease");
         let hit = |(method, _, times): &&mut (&str, Fault, usize)| {
-            !spared && *times > 0 && (*method == "*" || *method == request.method().as_str())
+            !is_safe && *times > 0 && (*method == "*" || *method == request.method().as_str())
         };
         script.fault.as_mut().filter(hit).map(|(_, fault, times)| {
             *times -= 1;
