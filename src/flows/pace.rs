@@ -49,7 +49,10 @@ impl<K: Eq + Hash + Clone> Pace<K> {
         for (kind, rate) in kinds {
             // Only a clock that was set back makes it due later than it could be now.
             let latest = now.plus(rate.slack()).plus(rate.interval);
-            let next = table.get(kind).copied().unwrap_or(now).max(now).min(latest);
+            if let Some(due) = table.get_mut(kind).filter(|due| **due > latest) {
+                *due = latest;
+            }
+            let next = table.get(kind).copied().unwrap_or(now).max(now);
             wait = wait.max(next.since(now).saturating_sub(rate.slack()));
             due.push(next.plus(rate.interval));
         }
