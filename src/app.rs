@@ -1,7 +1,7 @@
 //! The composition root: settings become parts, parts become a running service. Nothing is decided here.
 
+mod instance;
 mod moving;
-mod prompt_acceptor;
 mod sign_ins;
 mod webhooks;
 
@@ -12,21 +12,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use poem::listener::{Acceptor as _, Listener as _, TcpAcceptor, TcpListener};
+use tokio::net::TcpListener;
 
 pub use self::moving::MoveError;
 pub use self::moving::export_session;
 pub use self::moving::import_session;
-use self::prompt_acceptor::PromptAcceptor;
 use crate::config::read_projects;
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;
 use crate::domain::developer::Email;
 use crate::domain::ids::Ids;
 use crate::domain::ids::Secret;
+use crate::domain::place::LeaseSettings;
 use crate::domain::place::SessionStore;
 use crate::domain::seal::Sealer;
 use crate::flows::accounts::Accounts;
+use crate::flows::auth::AppLimits;
 use crate::flows::confirm::Confirm;
 use crate::flows::developers::DeveloperError;
 use crate::flows::outbox::Outbox;
@@ -45,6 +46,7 @@ use crate::telegram::BadToken;
 use crate::telegram::Bots;
 use crate::telegram::Gateway;
 use crate::telemetry;
+use crate::vault::Terms;
 use crate::vault::Vault;
 use crate::vault::VaultError;
 
@@ -52,7 +54,7 @@ use crate::vault::VaultError;
 const ACCOUNT_SESSION: &str = "account.session";
 /// How often metrics are tidied.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
-/// How long requests under way may take after shutdown has begun.
+/// How long a sign-in step under way may take after shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// How long stopping takes at most, and the last attempt to save the session in it.
@@ -78,6 +80,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Where Telegram sessions are kept.
     pub session_store: SessionStore,
+    /// How this process owns them.
+    pub lease: LeaseSettings,
     /// `CONNECTOR_MASTER_KEY`; `None`: the one in the data directory, made when missing.
     pub master_key: Option<Secret<[u8; 32]>>,
     /// The embedded store's cache, in bytes.
@@ -90,6 +94,8 @@ pub struct Settings {
     pub bot_token: Option<Secret<String>>,
     /// What apps and developers are offered.
     pub apps: AppSettings,
+    /// How much the HTTP servers bear.
+    pub limits: http::Limits,
 }
 
 /// What apps and developers are offered.
@@ -113,6 +119,8 @@ pub struct AppSettings {
     pub webhook_allow: Vec<IpNet>,
     /// `CONNECTOR_RETENTION_DAYS`.
     pub retention: Duration,
+    /// How often apps may ask, and how many of them may be held.
+    pub limits: AppLimits,
 }
 
 impl Default for AppSettings {
@@ -127,6 +135,7 @@ impl Default for AppSettings {
             registration_open: false,
             webhook_allow: Vec::new(),
             retention: Duration::from_secs(90 * 24 * 3600),
+            limits: AppLimits::default(),
         }
     }
 }
@@ -135,6 +144,14 @@ impl Settings {
     /// Where the account's session is kept. Nothing is asked of that place yet.
     pub(crate) async fn vault(&self, sealer: Sealer) -> Vault {
         account_vault(&self.session_store, self.mode, sealer).await
+    }
+
+    /// On what terms this process owns sessions. `address`: where it listens.
+    fn terms(&self, address: SocketAddr, ids: &Ids) -> Result<Arc<Terms>, StartError> {
+        let instance = instance::find_or_make(&self.data_dir, ids);
+        let instance = instance.map_err(|(path, source)| StartError::Instance { path, source })?;
+        let url = self.apps.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        Ok(Arc::new(Terms::new(self.lease, instance, url, ids)))
     }
 }
 
@@ -150,6 +167,14 @@ pub enum StartError {
     /// The session store.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The data directory's id.
+    #[error("{path}: {source}", path = .path.display())]
+    Instance {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The default bot's token.
     #[error("TELEGRAM_BOT_TOKEN: {0}")]
     BotToken(#[from] BadToken),
@@ -205,7 +230,7 @@ impl App {
         let declared = settings.apps.projects.as_deref();
         let declared = declared.map(|file| read_projects(file, &settings.apps.webhook_allow)).transpose();
         let declared = declared.map_err(StartError::Projects)?;
-        let (acceptor, address) = listen(settings.listen).await?;
+        let (listener, address) = listen(settings.listen).await?;
         let ops = match settings.ops_listen {
             Some(address) => Some(listen(address).await?),
             None => None,
@@ -217,7 +242,8 @@ impl App {
         let store = SledStore::open(&directory, settings.cache_bytes, settings.mode, sealer.clone()).await?;
         let store: Arc<dyn Store> = Arc::new(store);
 
-        let vault = settings.vault(sealer).await;
+        let vault = settings.vault(sealer).await.leased(&settings.terms(address, &ids)?);
+        watch_store(&tasks, Arc::clone(&store));
         let unsaved = store.unsaved_session().await?;
         let outbox = Outbox::new(Arc::clone(&store), Arc::clone(&clock), tasks.clone());
         let confirm = Confirm::new(Arc::clone(&store), outbox.clone(), Arc::clone(&clock), tasks.clone());
@@ -231,6 +257,7 @@ impl App {
             SignIn::open(Arc::clone(&store), gateway.clone(), Arc::clone(&clock), tasks.clone()).await?;
         let readiness =
             Readiness::new(Arc::clone(&store), gateway.clone(), bots.clone(), default_bot, tasks.clone());
+        let operator_clock = Arc::clone(&clock);
         let room = sign_ins::Room {
             store,
             accounts,
@@ -246,8 +273,14 @@ impl App {
         let (auth, developers, ledger) = room.open(settings.apps, address, &tasks).await?;
         let deliveries = webhooks.begin(&tasks);
 
-        let operator = http::OperatorPolicy { token: settings.admin_token, loopback: settings.loopback };
-        let trusted_proxies = settings.trusted_proxies.into();
+        let operator = http::OperatorPolicy {
+            token: settings.admin_token,
+            loopback: settings.loopback,
+            slowing: Arc::default(),
+            clock: operator_clock,
+        };
+        let trusted_proxies: Arc<[IpNet]> = settings.trusted_proxies.into();
+        let limits = settings.limits.within_open_files();
         let custody = sign_in.clone();
         let parts = http::Parts {
             auth,
@@ -257,16 +290,20 @@ impl App {
             sign_in,
             readiness,
             operator,
-            trusted_proxies,
+            trusted_proxies: Arc::clone(&trusted_proxies),
             ids,
             demo,
+            limits,
         };
         tasks.spawn("metrics", upkeep(tasks.clone()));
         let ops_address = ops.as_ref().map(|(_, address)| *address);
-        if let Some((acceptor, _)) = ops {
-            serve(&tasks, "ops http", acceptor, http::ops_routes(parts.clone()));
+        if let Some((listener, _)) = ops {
+            let routes = http::ops_routes(parts.clone());
+            let serving = http::serve(listener, routes, limits, Arc::clone(&trusted_proxies), tasks.clone());
+            tasks.spawn_essential("ops http", serving);
         }
-        serve(&tasks, "http", acceptor, http::routes(parts));
+        let serving = http::serve(listener, http::routes(parts), limits, trusted_proxies, tasks.clone());
+        tasks.spawn_essential("http", serving);
         tracing::info!(%address, mode = %settings.mode, "serving");
         Ok(Self { address, ops_address, gateway, bots, sign_in: custody, outbox, tasks })
     }
@@ -304,6 +341,15 @@ impl App {
     }
 }
 
+/// A store that failed is opened anew by a process that is started anew: this one ends, with a failure, as soon as that
+/// would work. Until then it tells what it can.
+fn watch_store(tasks: &Tasks, store: Arc<dyn Store>) {
+    let stopping = tasks.stopping();
+    tasks.spawn_essential("store", async move {
+        tokio::select! { () = store.is_to_be_reopened() => {}, () = stopping.cancelled() => {} }
+    });
+}
+
 async fn upkeep(tasks: Tasks) {
     let stopping = tasks.stopping();
     loop {
@@ -312,20 +358,9 @@ async fn upkeep(tasks: Tasks) {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpAcceptor, SocketAddr), StartError> {
-    let acceptor = TcpListener::bind(address).into_acceptor().await;
-    let acceptor = acceptor.map_err(|source| StartError::Listen { address, source })?;
-    let bound = acceptor.local_addr().first().and_then(|local| local.as_socket_addr().copied());
-    Ok((acceptor, bound.unwrap_or(address)))
-}
-
-fn serve(tasks: &Tasks, name: &'static str, acceptor: TcpAcceptor, routes: impl poem::Endpoint + 'static) {
-    let stopping = tasks.stopping();
-    tasks.spawn_essential(name, async move {
-        let drained = async move { stopping.cancelled().await };
-        let server = poem::Server::new_with_acceptor(PromptAcceptor(acceptor));
-        if let Err(error) = server.run_with_graceful_shutdown(routes, drained, Some(DRAIN)).await {
-            tracing::error!(%error, "the HTTP server failed");
-        }
-    });
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|source| StartError::Listen { address, source })?;
+    let bound = listener.local_addr().unwrap_or(address);
+    Ok((listener, bound))
 }

@@ -2,6 +2,7 @@
 //! told at once. Secrets come from `NAME` or from the file that `NAME_FILE` names, never from a flag.
 
 mod apps;
+mod limits;
 mod network;
 mod projects;
 mod session;
@@ -18,13 +19,16 @@ use url::Url;
 pub use self::apps::AppFlags;
 pub use self::apps::Apps;
 pub use self::apps::Registration;
+pub use self::limits::LimitFlags;
 pub use self::network::TelegramChoice;
-use self::network::{SandboxFlag, default_data_dir, sandbox_flag};
+use self::network::{SandboxFlag, default_data_dir, is_loopback, networks, sandbox_flag};
 pub use self::projects::read_projects;
+pub use self::session::LeaseFlags;
 pub use self::session::MoveCommand;
 pub use self::session::Moving;
 pub use self::session::SessionFlags;
 use crate::domain::ids::Secret;
+use crate::domain::place::LeaseSettings;
 use crate::domain::place::SessionStore;
 
 /// What the command line asks for.
@@ -87,6 +91,9 @@ pub struct ServeFlags {
     /// `CONNECTOR_MASTER_KEY` [default: `file:./sessions`, with --sandbox in the data folder].
     #[arg(long, env = "CONNECTOR_SESSION_STORE")]
     pub session_store: Option<String>,
+    /// How sessions are owned.
+    #[command(flatten)]
+    pub lease: LeaseFlags,
     /// Where there is no session yet, start with the Telethon `StringSession` in this file (or `s3://BUCKET/KEY`).
     #[arg(long, env = "CONNECTOR_IMPORT_SESSION", value_name = "PLACE")]
     pub import_session: Option<String>,
@@ -109,6 +116,9 @@ pub struct ServeFlags {
     /// What apps and developers are offered.
     #[command(flatten)]
     pub apps: AppFlags,
+    /// How much is borne.
+    #[command(flatten)]
+    pub limits: LimitFlags,
     /// The embedded sandbox.
     #[command(flatten)]
     pub embedded: SandboxListenFlags,
@@ -181,6 +191,8 @@ pub struct Serve {
     pub data_dir: PathBuf,
     /// Where Telegram sessions are kept.
     pub session_store: SessionStore,
+    /// How they are owned.
+    pub lease: LeaseSettings,
     /// Which Telegram.
     pub telegram: TelegramChoice,
     /// Where an embedded sandbox listens.
@@ -199,6 +211,8 @@ pub struct Serve {
     pub bot_token: Option<Secret<String>>,
     /// What apps and developers are offered.
     pub apps: Apps,
+    /// How much is borne.
+    pub limits: LimitFlags,
 }
 
 /// Everything that is wrong with the settings, a line each.
@@ -332,6 +346,7 @@ impl ServeFlags {
                 loopback,
                 data_dir,
                 session_store,
+                lease: self.lease.settings(),
                 telegram,
                 embedded: self.embedded,
                 cache_bytes: self.cache_mb.saturating_mul(1024 * 1024),
@@ -341,6 +356,7 @@ impl ServeFlags {
                 master_key,
                 bot_token,
                 apps,
+                limits: self.limits,
             }),
             _ => Err(Problems(problems)),
         }
@@ -367,31 +383,6 @@ impl ServeFlags {
                 Some(TelegramChoice::SandboxAt { url, credentials })
             }
         }
-    }
-}
-
-/// Networks as `10.0.0.0/8`; a lone address is a network of one.
-fn networks(name: &str, texts: &[String], problems: &mut Vec<String>) -> Vec<IpNet> {
-    let parse = |text: &String| {
-        let text = text.trim();
-        text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()
-    };
-    let mut networks = Vec::new();
-    for text in texts {
-        match parse(text) {
-            Some(network) => networks.push(network),
-            None => problems.push(format!("{name}: {text} is not a network such as 10.0.0.0/8")),
-        }
-    }
-    networks
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

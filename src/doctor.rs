@@ -11,6 +11,8 @@ use crate::store::SledStore;
 use crate::store::Store as _;
 use crate::store::StoreError;
 use crate::telegram;
+use crate::vault::NO_CONDITIONS;
+use crate::vault::Probe;
 
 /// MTProto refuses messages from clocks further off than this (`bad_msg_notification` 16 and 17), in seconds.
 const CLOCK_BEHIND_AT_MOST: i64 = 300;
@@ -50,7 +52,7 @@ pub async fn examine(settings: &Settings, ids: &Ids) -> Vec<Finding> {
         Ok(Some(key)) => {
             let sealer = Sealer::new(key.reveal(), ids.clone());
             findings.push(finding("store", store(settings, &sealer).await));
-            findings.push(finding("session store", session_store(settings, &sealer).await));
+            findings.push(finding("session store", session_store(settings, &sealer, ids).await));
         }
         Ok(None) if settings.data_dir.join("store").exists() => {
             let why = "there is a store, but no master key: restore master.key or set CONNECTOR_MASTER_KEY";
@@ -59,7 +61,7 @@ pub async fn examine(settings: &Settings, ids: &Ids) -> Vec<Finding> {
         Ok(None) => {
             findings.push(finding("store", Ok("not made yet; the first start makes it".to_owned())));
             let sealer = Sealer::new(&[0; 32], ids.clone());
-            findings.push(finding("session store", session_store(settings, &sealer).await));
+            findings.push(finding("session store", session_store(settings, &sealer, ids).await));
         }
         Err(_) => {}
     }
@@ -92,9 +94,17 @@ async fn store(settings: &Settings, sealer: &Sealer) -> Result<String, String> {
     }
 }
 
-async fn session_store(settings: &Settings, sealer: &Sealer) -> Result<String, String> {
+async fn session_store(settings: &Settings, sealer: &Sealer, ids: &Ids) -> Result<String, String> {
     let vault = settings.vault(sealer.clone()).await;
-    let probe = vault.probe().await.map_err(|error| error.to_string())?;
+    let probe = vault.probe(&ids.base62(12)).await.map_err(|error| error.to_string())?;
+    let probe = match probe {
+        Probe::Folder => "the folder can be written",
+        Probe::Conditions => "the bucket can be written, with conditions",
+        Probe::NoConditions if settings.lease.allow_unleased => {
+            "the bucket can be written, but the server does not honour conditional writes: never run two processes on it"
+        }
+        Probe::NoConditions => return Err(NO_CONDITIONS.to_owned()),
+    };
     let session = match vault.load().await.map_err(|error| error.to_string())? {
         None => "no session yet".to_owned(),
         Some(session) => match session.user.and_then(|user| user.phone) {

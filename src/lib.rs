@@ -5,6 +5,7 @@
 //! `sandbox` is a Telegram of its own and knows nothing of the service: they meet on the wire.
 
 pub mod app;
+pub mod audit;
 pub mod config;
 pub mod doctor;
 pub mod domain;

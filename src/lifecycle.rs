@@ -89,6 +89,19 @@ pub async fn network_sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
+/// Time since this machine was started, sleep of the machine included (`CLOCK_BOOTTIME`): what leases go by. Nobody sets
+/// it, and the movable clock has no say in it.
+pub fn boot_time() -> Duration {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    // Elsewhere this one goes on while the machine sleeps.
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// 32 bytes from the operating system, to seed `Ids`.
 ///
 /// # Errors

@@ -14,12 +14,16 @@ use telegram_connector::config::{
 use telegram_connector::domain::account::Mode;
 use telegram_connector::domain::clock::Clock;
 use telegram_connector::domain::ids::{Ids, Secret};
-use telegram_connector::http::openapi_document;
+use telegram_connector::flows::auth::AppLimits;
+use telegram_connector::http::{Limits, openapi_document};
 use telegram_connector::lifecycle::{SystemClock, Tasks, os_seed};
 use telegram_connector::telegram;
 use telegram_connector::telegram::{Network, Proxy};
 use telegram_connector::telemetry::{self, LogFormat};
 use tokio_util::sync::CancellationToken;
+
+/// "File size limit exceeded", by the number it has on Linux and macOS alike.
+const SIGXFSZ: i32 = 25;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -153,6 +157,7 @@ fn settings(serve: &Serve, mode: Mode, telegram: telegram::Settings) -> Settings
         admin_token: serve.admin_token.clone(),
         data_dir: serve.data_dir.clone(),
         session_store: serve.session_store.clone(),
+        lease: serve.lease,
         master_key: serve.master_key.clone(),
         cache_bytes: serve.cache_bytes,
         mode,
@@ -168,7 +173,13 @@ fn settings(serve: &Serve, mode: Mode, telegram: telegram::Settings) -> Settings
             registration_open: serve.apps.registration_open,
             webhook_allow: serve.apps.webhook_allow.clone(),
             retention: serve.apps.retention,
+            limits: AppLimits {
+                polls_per_second: serve.limits.polls_per_second,
+                creates_per_minute: serve.limits.creates_per_minute,
+                ..AppLimits::default()
+            },
         },
+        limits: Limits { connections: serve.limits.max_connections as usize, ..Limits::default() },
     }
 }
 
@@ -259,6 +270,9 @@ fn stop_on_signal(tasks: &Tasks) -> Result<tokio_util::sync::DropGuard, Failure>
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // A file that outgrows its limit (`LimitFSIZE=`, `ulimit -f`) is an error of the write, not the end of the process:
+    // the handler stays although nobody listens.
+    drop(signal(SignalKind::from_raw(SIGXFSZ))?);
     let over = CancellationToken::new();
     let guard = over.clone().drop_guard();
     let stopping = tasks.clone();

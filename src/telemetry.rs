@@ -19,6 +19,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// The target of the audit log.
+const AUDIT: &str = "telegram_connector::audit";
+
 /// Libraries and the most talkative level each may have, whatever is asked for: beyond it they print packets, records,
 /// whole updates or headers.
 const HELD_DOWN: [(&str, LevelFilter); 12] = [
@@ -38,7 +41,8 @@ const HELD_DOWN: [(&str, LevelFilter); 12] = [
 
 /// Starts logging to standard error; a second call does nothing. Panics become log lines too.
 pub fn start(format: LogFormat, directives: &str) {
-    let asked_for = EnvFilter::builder().parse_lossy(directives);
+    // The audit log is left out only by its own name: `off` leaves it alone. What comes later wins.
+    let asked_for = EnvFilter::builder().parse_lossy(format!("{AUDIT}=info,{directives}"));
     // A filter of its own, because a longer target in the directives would win over a shorter one of ours.
     let held_down = Targets::new().with_default(LevelFilter::TRACE).with_targets(HELD_DOWN);
     let registry = tracing_subscriber::registry().with(asked_for);

@@ -1,10 +1,16 @@
 //! `session import` and `session export`: the account's session as a Telethon `StringSession`, while no service runs.
 //! Nothing is asked of Telegram: the service verifies an imported session when it starts.
 
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use super::account_vault;
+use super::instance;
 use crate::config::Moving;
+use crate::domain::account::TelegramSession;
 use crate::domain::ids::Ids;
 use crate::domain::seal::Sealer;
 use crate::domain::string_session::NotAStringSession;
@@ -15,6 +21,8 @@ use crate::store::SignInStore as _;
 use crate::store::SledStore;
 use crate::store::StoreError;
 use crate::telegram::Network;
+use crate::vault::Terms;
+use crate::vault::Vault;
 use crate::vault::VaultError;
 
 /// The check of the store needs little.
@@ -55,6 +63,14 @@ pub enum MoveError {
     /// The master key.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
+    /// The data directory's id.
+    #[error("{path}: {source}", path = .path.display())]
+    Instance {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -70,22 +86,35 @@ pub enum MoveError {
 pub async fn import_session(place: &Moving, text: &[u8], replace: bool, ids: Ids) -> Result<(), MoveError> {
     let session = StringSession::parse(text)?.into_session();
     let key = master_key::find_or_make(place.master_key.as_ref(), &place.data_dir, &ids)?;
-    let sealer = Sealer::new(key.reveal(), ids);
+    let sealer = Sealer::new(key.reveal(), ids.clone());
     let store = match open_store(place, sealer.clone()).await {
         Err(StoreError::InUse(store)) => return Err(MoveError::InUse(StoreError::InUse(store).to_string())),
         store => store?,
     };
-    let vault = account_vault(&place.session_store, place.mode, sealer).await;
-    let waiting = match &store {
+    let vault = account_vault(&place.session_store, place.mode, sealer).await.leased(&terms(place, &ids)?);
+    let Some(lease) = vault.lease() else { return Ok(()) };
+    lease.borrow().await.map_err(in_use)?;
+    let imported = replace_session(&vault, store.as_ref(), &session, replace).await;
+    lease.give_up().await;
+    imported
+}
+
+async fn replace_session(
+    vault: &Vault,
+    store: Option<&SledStore>,
+    session: &TelegramSession,
+    replace: bool,
+) -> Result<(), MoveError> {
+    let waiting = match store {
         Some(store) => store.unsaved_session().await?.is_some(),
         None => false,
     };
-    let there = vault.load().await?.is_some();
+    let there = vault.look().await?.is_some();
     if (there || waiting) && !replace {
         return Err(MoveError::AlreadyThere);
     }
-    vault.save(&session).await?;
-    if let Some(store) = &store {
+    vault.save(session).await?;
+    if let Some(store) = store {
         store.delete_unsaved_session().await?;
         store.delete_pending_sign_in().await?;
     }
@@ -103,7 +132,7 @@ pub async fn export_session(
     ids: Ids,
 ) -> Result<Zeroizing<String>, MoveError> {
     let key = master_key::find(place.master_key.as_ref(), &place.data_dir)?.ok_or(MoveError::NoMasterKey)?;
-    let sealer = Sealer::new(key.reveal(), ids);
+    let sealer = Sealer::new(key.reveal(), ids.clone());
     let store = match open_store(place, sealer.clone()).await {
         Err(StoreError::InUse(_)) if force => None,
         Err(error @ StoreError::InUse(_)) => return Err(MoveError::InUseUnlessForced(error.to_string())),
@@ -118,7 +147,15 @@ pub async fn export_session(
         unsaved.session
     } else {
         let vault = account_vault(&place.session_store, place.mode, sealer).await;
-        vault.load().await?.ok_or_else(none)?
+        // Reading does no harm; what is read is used elsewhere, and then nobody may be using it here.
+        if !force {
+            let leased = vault.clone().leased(&terms(place, &ids)?);
+            if let Some(lease) = leased.lease() {
+                lease.borrow().await.map_err(in_use_unless_forced)?;
+                lease.give_up().await;
+            }
+        }
+        vault.look().await?.ok_or_else(none)?
     };
     let centre = session.data_centres.get(&session.home_dc);
     let learnt = centre.and_then(|centre| centre.address);
@@ -128,6 +165,29 @@ pub async fn export_session(
     };
     let address = address.ok_or(MoveError::NoAddress(session.home_dc))?;
     Ok(StringSession::of(&session, address).ok_or_else(none)?.to_text())
+}
+
+/// The terms on which a command borrows the lease: those of the service in the same data directory.
+fn terms(place: &Moving, ids: &Ids) -> Result<Arc<Terms>, MoveError> {
+    let instance = if place.data_dir.exists() {
+        instance::find_or_make(&place.data_dir, ids)
+            .map_err(|(path, source)| MoveError::Instance { path, source })?
+    } else {
+        ids.base62(22)
+    };
+    Ok(Arc::new(Terms::new(place.lease, instance, String::new(), ids)))
+}
+
+fn in_use(error: VaultError) -> MoveError {
+    if matches!(error, VaultError::NotOwner(_)) { MoveError::InUse(error.to_string()) } else { error.into() }
+}
+
+fn in_use_unless_forced(error: VaultError) -> MoveError {
+    if matches!(error, VaultError::NotOwner(_)) {
+        MoveError::InUseUnlessForced(error.to_string())
+    } else {
+        error.into()
+    }
 }
 
 /// The service's store, which only one process opens; `None` where there has never been one.

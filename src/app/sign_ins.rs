@@ -88,7 +88,8 @@ impl Room {
         let public_url = settings.public_url.unwrap_or_else(|| format!("http://{address}"));
         let links =
             LinkSettings { base: settings.link_base, by_phone: settings.deeplink_by_phone, public_url };
-        let auth = Auth::new(store, accounts, outbox, clock, ids, tasks.clone(), mode, links);
+        let auth =
+            Auth::new(store, accounts, outbox, clock, ids, tasks.clone(), mode, links, settings.limits);
         Ok((auth, developers, ledger))
     }
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::Environment;
-use super::networks;
+use super::network::networks;
 use crate::domain::developer::Email;
 use crate::domain::ids::Secret;
 

@@ -1,7 +1,10 @@
-//! Which Telegram a command is about, by which bot, and where its data is kept unless somewhere else is named.
+//! Which Telegram a command is about, by which bot, where its data is kept unless somewhere else is named, and which networks
+//! are meant.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use url::Url;
 
 use super::Environment;
@@ -66,4 +69,30 @@ impl Environment {
 /// The data folder where none is named.
 pub(super) fn default_data_dir(embedded: bool) -> PathBuf {
     if embedded { "./sandbox-data" } else { "./data" }.into()
+}
+
+/// Networks as `10.0.0.0/8`; a lone address is a network of one.
+pub(super) fn networks(name: &str, texts: &[String], problems: &mut Vec<String>) -> Vec<IpNet> {
+    let parse = |text: &String| {
+        let text = text.trim();
+        text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()
+    };
+    let mut networks = Vec::new();
+    for text in texts {
+        match parse(text) {
+            Some(network) => networks.push(network),
+            None => problems.push(format!("{name}: {text} is not a network such as 10.0.0.0/8")),
+        }
+    }
+    networks
+}
+
+/// Whether it leads to this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }

@@ -1,6 +1,7 @@
 //! What the settings say of sessions: where they are kept, where one is imported from, and the command `session`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,7 @@ use super::network::default_data_dir;
 use super::network::sandbox_flag;
 use crate::domain::account::Mode;
 use crate::domain::ids::Secret;
+use crate::domain::place::LeaseSettings;
 use crate::domain::place::Place;
 use crate::domain::place::SessionStore;
 
@@ -44,6 +46,30 @@ pub struct SessionFlags {
         global = true
     )]
     pub sandbox: Option<String>,
+    /// How sessions are owned, as `serve` has it.
+    #[command(flatten)]
+    pub lease: LeaseFlags,
+}
+
+/// How a process owns the sessions that it keeps.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct LeaseFlags {
+    /// How long a lease on a session in a bucket lasts, in seconds, when its owner is gone and does not renew it: then
+    /// another process takes the session over. 3 to 3600; below 90 the connection to Telegram is made anew every minute.
+    #[arg(long, env = "CONNECTOR_LEASE_SECONDS", default_value_t = 90, global = true,
+          value_parser = clap::value_parser!(u16).range(3..=3600))]
+    pub lease_seconds: u16,
+    /// Use a bucket whose server does not honour conditional writes. Two processes on it can destroy the session.
+    #[arg(long, env = "CONNECTOR_ALLOW_UNLEASED", global = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
+    pub allow_unleased: bool,
+}
+
+impl LeaseFlags {
+    pub(super) fn settings(self) -> LeaseSettings {
+        let lasts = Duration::from_secs(u64::from(self.lease_seconds));
+        LeaseSettings { lasts, allow_unleased: self.allow_unleased }
+    }
 }
 
 /// Which way a session is moved.
@@ -70,6 +96,8 @@ pub struct Moving {
     pub data_dir: PathBuf,
     /// Where sessions are kept.
     pub session_store: SessionStore,
+    /// How they are owned.
+    pub lease: LeaseSettings,
     /// `CONNECTOR_MASTER_KEY`.
     pub master_key: Option<Secret<[u8; 32]>>,
     /// Which Telegram the session belongs to.
@@ -100,7 +128,8 @@ impl SessionFlags {
             return Err(Problems(problems));
         }
         let session_store = SessionStore { place, path_style: environment.path_style(), import: None };
-        Ok(Moving { data_dir, session_store, master_key, mode, sandbox })
+        let lease = self.lease.settings();
+        Ok(Moving { data_dir, session_store, lease, master_key, mode, sandbox })
     }
 }
 

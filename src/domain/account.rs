@@ -79,7 +79,7 @@ pub struct DataCentre {
 }
 
 /// Who is signed in (TL `user`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountUser {
     /// Telegram's user id.
     pub id: i64,
@@ -93,6 +93,12 @@ pub struct AccountUser {
     pub phone: Option<Phone>,
     /// Whether this is a bot.
     pub bot: bool,
+}
+
+impl fmt::Debug for AccountUser {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AccountUser").field("bot", &self.bot).finish_non_exhaustive()
+    }
 }
 
 /// Another peer that this session has met and may write to.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use subtle::ConstantTimeEq as _;
 
 /// A shared, cryptographically strong generator (`ChaCha20`). Cloning shares the stream.
 #[derive(Clone)]
@@ -63,8 +64,24 @@ impl fmt::Debug for Ids {
 }
 
 /// A value that must not be printed. Read it with [`Secret::reveal`], where the reader can see that it happens.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Secret<T>(T);
+
+/// In constant time, whoever compares: how long it takes tells nothing but whether the lengths differ.
+impl<T: AsRef<[u8]>> PartialEq for Secret<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(&other.0)
+    }
+}
+
+impl<T: AsRef<[u8]>> Eq for Secret<T> {}
+
+impl<T: AsRef<[u8]>> Secret<T> {
+    /// Whether somebody who shows this knows the secret; in constant time.
+    pub fn is(&self, shown: impl AsRef<[u8]>) -> bool {
+        self.0.as_ref().ct_eq(shown.as_ref()).into()
+    }
+}
 
 impl<T> Secret<T> {
     /// Wraps a value.

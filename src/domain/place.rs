@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A place for sessions, or for one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +103,21 @@ impl fmt::Display for Place {
             Self::Path(path) => write!(formatter, "{}", path.display()),
             Self::S3 { bucket, key } => write!(formatter, "s3://{bucket}/{key}"),
         }
+    }
+}
+
+/// How a process owns the sessions that it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseSettings {
+    /// `CONNECTOR_LEASE_SECONDS`: how long a lease in a bucket lasts that is not renewed.
+    pub lasts: Duration,
+    /// `CONNECTOR_ALLOW_UNLEASED`.
+    pub allow_unleased: bool,
+}
+
+impl Default for LeaseSettings {
+    fn default() -> Self {
+        Self { lasts: Duration::from_secs(90), allow_unleased: false }
     }
 }
 

@@ -5,7 +5,6 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 
 use crate::domain::account::Mode;
 use crate::domain::clock::Timestamp;
@@ -96,7 +95,7 @@ impl SigningSecret {
 
     /// Whether this is it, in constant time.
     pub fn is(&self, presented: &str) -> bool {
-        self.key.reveal().as_bytes().ct_eq(presented.as_bytes()).into()
+        self.key.is(presented)
     }
 
     /// For lists: a prefix that everybody knows, and the last four characters.
@@ -158,7 +157,7 @@ pub struct ProjectBot {
 }
 
 /// What a project's owner may choose.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the API")]
 pub struct ProjectSettings {
     /// Shown in prompts; never empty.
@@ -185,6 +184,13 @@ pub struct ProjectSettings {
     /// Whether `auth.expired` is sent too.
     #[serde(default)]
     pub webhook_expired: bool,
+}
+
+impl fmt::Debug for ProjectSettings {
+    /// The target of a webhook can hold a secret in its path.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ProjectSettings").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl ProjectSettings {

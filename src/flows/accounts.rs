@@ -1,5 +1,7 @@
 //! Our Telegram accounts as the flows see them: which one delivers a project's prompts, and the connection of each.
 
+use std::time::Duration;
+
 use crate::domain::auth_session::Via;
 use crate::domain::project::Project;
 use crate::telegram::Account;
@@ -32,6 +34,8 @@ pub(crate) enum Nobody {
     Yet,
     /// Nobody is signed in.
     AtAll,
+    /// Another process does. How long it may take at most until somebody else does, should that one be gone.
+    Here(Duration),
 }
 
 impl Accounts {
@@ -43,6 +47,9 @@ impl Accounts {
     /// Who delivers the prompts of a project: its own bot, else the default bot, else the user account.
     pub(crate) fn deliverer(&self, project: &Project) -> Result<Deliverer, Nobody> {
         if let Some(bot) = self.bot_of(project) {
+            if self.bots.is_elsewhere(bot) {
+                return Err(Nobody::Here(self.gateway.longest_absence()));
+            }
             // Telegram has deactivated it or refuses its token: a link to it leads to nobody.
             if matches!(self.bots.condition(bot), "signed_out" | "token_invalid") {
                 return Err(Nobody::AtAll);
@@ -58,6 +65,7 @@ impl Accounts {
                 phone: user.phone.map(|phone| phone.e164()),
             }),
             AccountState::Unverified | AccountState::Unknown(_) => Err(Nobody::Yet),
+            AccountState::Elsewhere(_) => Err(Nobody::Here(self.gateway.longest_absence())),
             AccountState::SignedOut(_) => Err(Nobody::AtAll),
         }
     }

@@ -111,7 +111,7 @@ pub(crate) struct Page {
 }
 
 /// What a test delivery sent, and what came back.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Trial {
     pub(crate) url: String,
     pub(crate) headers: Headers,

@@ -1,6 +1,7 @@
 //! What developers look up about sign-ins: lists, timelines, analytics, forgetting somebody; and the housekeeping behind it:
 //! retention, and what a deleted project leaves. Counting itself is the store's.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,10 @@ use super::outbox::Outbox;
 use super::ownership::owned;
 use super::ownership::projects_of;
 use super::to_its_end::to_its_end;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::DeveloperAct;
+use crate::audit::Who;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::Status;
@@ -194,7 +199,13 @@ impl Ledger {
     }
 
     /// Erases what is known of a person in a developer's projects; how many sessions knew them.
-    pub(crate) async fn forget(&self, owner: &DeveloperId, person: i64) -> Result<usize, LedgerError> {
+    pub(crate) async fn forget(
+        &self,
+        owner: &DeveloperId,
+        person: i64,
+        from: Option<IpAddr>,
+    ) -> Result<usize, LedgerError> {
+        let who = Who::Developer(owner.clone(), from);
         let projects = projects_of(&*self.0.store, owner).await?;
         let ids: Vec<_> = projects.iter().map(|project| project.id.clone()).collect();
         let ledger = self.clone();
@@ -203,6 +214,7 @@ impl Ledger {
             // What was written before the store failed is to be told all the same.
             let forgotten = forgotten.inspect_err(|_| ledger.0.outbox.recall())?;
             ledger.0.outbox.take(forgotten.errands);
+            audit::record(&who, &Audit::Developer { act: DeveloperAct::ForgotPerson, outcome: "ok" });
             Ok(forgotten.sessions)
         })
         .await

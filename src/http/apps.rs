@@ -49,7 +49,7 @@ enum Group {
 }
 
 /// A session to be.
-#[derive(Debug, Deserialize, Object)]
+#[derive(Deserialize, Object)]
 struct GenerateRequest {
     /// Your project.
     project_id: String,
@@ -60,7 +60,7 @@ struct GenerateRequest {
 }
 
 /// A session to be, asked for by your server.
-#[derive(Debug, Deserialize, Object)]
+#[derive(Deserialize, Object)]
 struct ServerGenerateRequest {
     /// Your project.
     project_id: String,
@@ -75,7 +75,7 @@ struct ServerGenerateRequest {
 }
 
 /// Who asked your server.
-#[derive(Debug, Default, Deserialize, Object)]
+#[derive(Default, Deserialize, Object)]
 struct ClientBody {
     /// Their address.
     #[serde(default)]
@@ -92,7 +92,7 @@ struct ClientBody {
 }
 
 /// A new session.
-#[derive(Debug, Serialize, Object)]
+#[derive(Serialize, Object)]
 struct GenerateAnswer {
     /// Polls the session. Keep it in your app.
     session_token: String,
@@ -131,7 +131,7 @@ impl From<Created> for GenerateAnswer {
 }
 
 /// A question about a session.
-#[derive(Debug, Deserialize, Object)]
+#[derive(Deserialize, Object)]
 struct VerifyRequest {
     /// Your project.
     project_id: String,
@@ -144,7 +144,7 @@ struct VerifyRequest {
 }
 
 /// A confirmation to take: by `proof` or by `session_token`.
-#[derive(Debug, Deserialize, Object)]
+#[derive(Deserialize, Object)]
 struct ConsumeRequest {
     /// Your project.
     project_id: String,
@@ -159,7 +159,7 @@ struct ConsumeRequest {
 }
 
 /// A session to take back.
-#[derive(Debug, Deserialize, Object)]
+#[derive(Deserialize, Object)]
 struct CancelRequest {
     /// Your project.
     project_id: String,
@@ -168,7 +168,7 @@ struct CancelRequest {
 }
 
 /// What a stream tells: the rest is for who holds the token.
-#[derive(Debug, Serialize, Object)]
+#[derive(Serialize, Object)]
 struct StatusNotice {
     /// `pending`, `confirmed`, `cancelled`, `expired` or `used`.
     status: String,

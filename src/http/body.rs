@@ -13,6 +13,7 @@ use serde::{Deserialize as _, Deserializer};
 use serde_json::Value;
 
 use super::error::ApiError;
+use super::server::Limits;
 
 /// Largest body accepted, in bytes.
 pub(super) const LARGEST: usize = 64 * 1024;
@@ -85,8 +86,10 @@ impl<T: Type> Payload for JsonBody<T> {
     }
 }
 
-async fn bytes(body: &mut RequestBody) -> poem::Result<Vec<u8>> {
-    let bytes = body.take()?.into_bytes_limit(LARGEST).await.map_err(|error| {
+async fn bytes(request: &Request, body: &mut RequestBody) -> poem::Result<Vec<u8>> {
+    let limit = request.data::<Limits>().copied().unwrap_or_default().body;
+    let read = tokio::time::timeout(limit, body.take()?.into_bytes_limit(LARGEST)).await;
+    let bytes = read.map_err(|_| ApiError::too_slow(limit))?.map_err(|error| {
         if matches!(error, ReadBodyError::PayloadTooLarge) {
             return ApiError::too_large(LARGEST).into();
         }
@@ -105,8 +108,8 @@ fn json(bytes: &[u8]) -> Result<Value, ApiError> {
 impl<T: Type> ParsePayload for JsonBody<T> {
     const IS_REQUIRED: bool = true;
 
-    async fn from_request(_: &Request, body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(Self { value: json(&bytes(body).await?)?, holds: PhantomData })
+    async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self { value: json(&bytes(request, body).await?)?, holds: PhantomData })
     }
 }
 
@@ -173,7 +176,7 @@ impl<'a, T: Type> poem_openapi::ApiExtractor<'a> for MaybeJsonBody<T> {
         body: &mut RequestBody,
         _: poem_openapi::ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let bytes = bytes(body).await?;
+        let bytes = bytes(request, body).await?;
         let is_json = || request.content_type().is_some_and(JsonBody::<T>::check_content_type);
         let value = match bytes.as_slice() {
             [] => Value::Object(serde_json::Map::new()),

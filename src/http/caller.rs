@@ -14,29 +14,33 @@ use crate::domain::language::Language;
 use crate::flows::auth::Caller;
 
 /// The client's address, as `observe` found it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// What the request tells.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Facts {
     pub(super) caller: Caller,
     pub(super) user_agent: Option<String>,
     pub(super) language: Option<Language>,
     pub(super) idempotency_key: Option<String>,
-    address: Option<IpAddr>,
 }
 
 impl Facts {
     /// The client's address.
     pub(super) const fn address(&self) -> Option<IpAddr> {
-        self.address
+        self.caller.from
     }
 
     /// Where it came from, as a prompt tells it.
     pub(super) fn origin(&self) -> Origin {
-        Origin::of(self.user_agent.as_deref(), self.address, self.caller.origin.as_deref())
+        Origin::of(self.user_agent.as_deref(), self.caller.from, self.caller.origin.as_deref())
     }
+}
+
+/// The client's address.
+pub(super) fn client_address(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ClientAddress>().map(|address| address.0)
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
@@ -72,19 +76,27 @@ impl<'a> FromRequest<'a> for Facts {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         let headers = request.headers();
         Ok(Self {
-            caller: Caller { origin: text(headers, header::ORIGIN), key: bearer(headers).map(str::to_owned) },
+            caller: Caller {
+                origin: text(headers, header::ORIGIN),
+                key: bearer(headers).map(str::to_owned),
+                from: client_address(request),
+            },
             user_agent: text(headers, header::USER_AGENT),
             language: text(headers, header::ACCEPT_LANGUAGE)
                 .and_then(|header| Language::from_accept_language(&header)),
             idempotency_key: text(headers, HeaderName::from_static("idempotency-key")),
-            address: request.extensions().get::<ClientAddress>().map(|address| address.0),
         })
     }
 }
 
 /// A Bearer token that a handler demands before the body is read. `SCHEME` says in the document whose it is.
-#[derive(Clone, Debug)]
-pub(super) struct Bearer<const SCHEME: usize>(pub(super) String);
+#[derive(Clone)]
+pub(super) struct Bearer<const SCHEME: usize> {
+    /// The token.
+    pub(super) token: String,
+    /// The client's address, for the audit log.
+    pub(super) from: Option<IpAddr>,
+}
 
 /// The secret key of a project.
 pub(super) const PROJECT: usize = 0;
@@ -126,7 +138,10 @@ impl<'a, const SCHEME: usize> ApiExtractor<'a> for Bearer<SCHEME> {
         _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
+        let from = client_address(request);
         let token = bearer(request.headers()).map(str::to_owned);
-        token.map(Self).ok_or_else(|| ApiError::unauthorized("send Authorization: Bearer <token>").into())
+        token
+            .map(|token| Self { token, from })
+            .ok_or_else(|| ApiError::unauthorized("send Authorization: Bearer <token>").into())
     }
 }

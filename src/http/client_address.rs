@@ -1,7 +1,7 @@
 //! Whose request it is: the peer's address, or what a proxy that the operator trusts says of it
 //! (`CONNECTOR_TRUSTED_PROXIES`). Nothing else in a header is believed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use poem::http::HeaderMap;
@@ -32,6 +32,22 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
         (Some(one), Some(two)) if one != two => peer,
         (Some(one), _) => one,
         (None, _) => peer,
+    }
+}
+
+/// As much of an address as says where trouble comes from and not who it is: an IPv4 /24, an IPv6 /48; this machine's own
+/// whole.
+pub(super) fn network_of(address: IpAddr) -> String {
+    match address.to_canonical() {
+        address if address.is_loopback() => address.to_string(),
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            format!("{a}.{b}.{c}.0/24")
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            format!("{}/48", Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
+        }
     }
 }
 
@@ -103,6 +119,19 @@ mod tests {
         assert_eq!(client("10.1.2.3", &garbage, &trusted), "10.1.2.3");
         let all_ours = [("x-forwarded-for", "10.0.0.5")];
         assert_eq!(client("10.1.2.3", &all_ours, &trusted), "10.0.0.5");
+    }
+
+    #[test]
+    fn a_log_tells_the_network_and_not_the_person() {
+        for (address, network) in [
+            ("81.2.69.142", "81.2.69.0/24"),
+            ("::ffff:81.2.69.142", "81.2.69.0/24"),
+            ("2001:db8:1:2::3", "2001:db8:1::/48"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "::1"),
+        ] {
+            assert_eq!(network_of(address.parse().unwrap()), network);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::body::JsonBody;
 use super::error::ApiError;
 use super::error::OperatorError;
 use super::guard::Operator;
+use crate::audit::Who;
 use crate::domain::account::AccountUser;
 use crate::domain::ids::Secret;
 use crate::domain::login::CodeDelivery;
@@ -26,7 +27,7 @@ enum Group {
 }
 
 /// One step of the sign-in.
-#[derive(Debug, Deserialize, Object)]
+#[derive(Deserialize, Object)]
 #[oai(example)]
 struct SignInRequest {
     /// Your phone number in international format, as in +1234567890. Needed in both steps.
@@ -74,7 +75,7 @@ enum State {
 }
 
 /// How far the sign-in is.
-#[derive(Debug, Object)]
+#[derive(Object)]
 struct SignInView {
     /// `standby`: another process owns the session.
     state: State,
@@ -86,12 +87,12 @@ struct SignInView {
     code_delivery: Option<DeliveryView>,
     /// The hint that the account's owner left for the 2FA password.
     two_factor_hint: Option<String>,
-    /// Why nobody is signed in any more, where Telegram said so.
+    /// Why nobody is signed in any more, where Telegram said so; on standby, who owns the session.
     reason: Option<String>,
 }
 
 /// A Telegram account.
-#[derive(Debug, Object)]
+#[derive(Object)]
 struct AccountView {
     /// Telegram's user id, as a string of digits.
     id: String,
@@ -102,7 +103,7 @@ struct AccountView {
 }
 
 /// How a login code travels.
-#[derive(Debug, Object)]
+#[derive(Object)]
 struct DeliveryView {
     /// `app`, `sms`, `call`, `flash_call`, `missed_call`, `email`, `fragment_sms`, `firebase_sms`, `sms_word`,
     /// `sms_phrase`.
@@ -117,7 +118,7 @@ struct DeliveryView {
 }
 
 /// It is done.
-#[derive(Debug, Object)]
+#[derive(Object)]
 struct Done {
     ok: bool,
 }
@@ -136,14 +137,14 @@ impl ConnectorApi {
     #[oai(path = "/sign_in", method = "post", operation_id = "signIn")]
     async fn sign_in(
         &self,
-        _operator: Operator,
+        operator: Operator,
         sign_in: Data<&SignIn>,
         body: JsonBody<SignInRequest>,
     ) -> Result<SignInResponse, ApiError> {
         if sign_in.is_signed_in().await? {
             return Ok(SignInResponse::SignedIn);
         }
-        let request = body.parse()?.checked()?;
+        let request = body.parse()?.checked(operator.who())?;
         Ok(match sign_in.submit(request).await? {
             Progress::SignedIn => SignInResponse::SignedIn,
             Progress::CodeSent => SignInResponse::CodeSent,
@@ -164,18 +165,14 @@ impl ConnectorApi {
     ///
     /// Signed in: signs out at Telegram and deletes the stored session. Code pending: takes the code back.
     #[oai(path = "/sign_in", method = "delete", operation_id = "signOut")]
-    async fn abandon(
-        &self,
-        _operator: Operator,
-        sign_in: Data<&SignIn>,
-    ) -> Result<Json<Done>, OperatorError> {
-        sign_in.abandon().await?;
+    async fn abandon(&self, operator: Operator, sign_in: Data<&SignIn>) -> Result<Json<Done>, OperatorError> {
+        sign_in.abandon(operator.who()).await?;
         Ok(Json(Done { ok: true }))
     }
 }
 
 impl SignInRequest {
-    fn checked(self) -> Result<Request, ApiError> {
+    fn checked(self, who: Who) -> Result<Request, ApiError> {
         let phone = Phone::parse(&self.phone)
             .map_err(|error| ApiError::phone_number_invalid(format!("`phone` is {error}")))?;
         let code = self.password.map(|text| {
@@ -189,6 +186,7 @@ impl SignInRequest {
             Ok(Secret::new(password))
         });
         Ok(Request {
+            who,
             phone,
             code: code.transpose()?,
             two_factor_password: two_factor_password.transpose()?,
@@ -208,6 +206,7 @@ impl From<View> for SignInView {
             reason: None,
         };
         match view {
+            View::Standby { reason } => Self { state: State::Standby, reason: Some(reason), ..empty },
             View::SignedOut { reason } => Self { reason, ..empty },
             View::CodeSent { phone, delivery } => {
                 let CodeDelivery { kind, length, next, resend_after_s } = delivery;

@@ -39,7 +39,7 @@ const LEFT_OUT: [(&str, &str); 1] = [("GenerateAnswer", "match_code")];
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Notes {
-    /// Codes by status; 413, 415, 500 and 503 `UNAVAILABLE` need no mention.
+    /// Codes by status; 408, 413, 415, 500 and 503 `UNAVAILABLE` need no mention.
     errors: BTreeMap<String, Vec<String>>,
     /// A body that can be sent.
     request: Option<Json>,
@@ -309,6 +309,7 @@ fn codes_of(status: &str, has_body: bool, response: &Json, notes: Option<&Notes>
         return None;
     }
     let common: &[&str] = match status {
+        "408" if has_body => &["REQUEST_TIMEOUT"],
         "413" if has_body => &["BODY_TOO_LARGE"],
         "415" if has_body => &["UNSUPPORTED_MEDIA_TYPE"],
         "500" => &["INTERNAL"],

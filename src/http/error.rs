@@ -9,6 +9,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
 
 pub(super) use self::app::AppError;
+use crate::flows::developers::seconds;
 use crate::flows::sign_in::SignInError;
 use crate::telegram::TelegramError;
 
@@ -44,6 +45,9 @@ pub(super) enum ApiError {
     /// The login code has expired.
     #[oai(status = 410)]
     Gone(Json<ErrorBody>),
+    /// The body has not come in time.
+    #[oai(status = 408)]
+    TooSlow(Json<ErrorBody>),
     /// The body is larger than 64 KiB.
     #[oai(status = 413)]
     TooLarge(Json<ErrorBody>),
@@ -63,7 +67,12 @@ pub(super) enum ApiError {
     Internal(Json<ErrorBody>),
     /// Telegram, the store or the session store cannot be reached now. Nothing is lost; repeat the request.
     #[oai(status = 503)]
-    Unavailable(Json<ErrorBody>),
+    Unavailable(
+        Json<ErrorBody>,
+        /// Seconds to wait, where that is known.
+        #[oai(header = "Retry-After")]
+        Option<u64>,
+    ),
 }
 
 /// An error of an operation that takes no body and asks for no code: what of [`ApiError`] it can answer.
@@ -85,7 +94,12 @@ pub(super) enum OperatorError {
     Internal(Json<ErrorBody>),
     /// Telegram, the store or the session store cannot be reached now. Nothing is lost; repeat the request.
     #[oai(status = 503)]
-    Unavailable(Json<ErrorBody>),
+    Unavailable(
+        Json<ErrorBody>,
+        /// Seconds to wait, where that is known.
+        #[oai(header = "Retry-After")]
+        Option<u64>,
+    ),
 }
 
 impl From<SignInError> for OperatorError {
@@ -93,13 +107,14 @@ impl From<SignInError> for OperatorError {
         match ApiError::from(error) {
             ApiError::Unauthorized(body) => Self::Unauthorized(body),
             ApiError::TooManyRequests(body, wait) => Self::TooManyRequests(body, wait),
-            ApiError::Unavailable(body) => Self::Unavailable(body),
+            ApiError::Unavailable(body, wait) => Self::Unavailable(body, wait),
             ApiError::Internal(body)
             | ApiError::BadRequest(body)
             | ApiError::Forbidden(body)
             | ApiError::NotFound(body)
             | ApiError::Conflict(body)
             | ApiError::Gone(body)
+            | ApiError::TooSlow(body)
             | ApiError::TooLarge(body)
             | ApiError::UnsupportedMediaType(body) => Self::Internal(body),
         }
@@ -139,6 +154,17 @@ impl ApiError {
         Self::TooLarge(body("BODY_TOO_LARGE", format!("the body is larger than {limit} bytes")))
     }
 
+    /// A body that takes too long.
+    pub(super) fn too_slow(limit: std::time::Duration) -> Self {
+        Self::TooSlow(body("REQUEST_TIMEOUT", format!("the body has not come within {} s", limit.as_secs())))
+    }
+
+    /// Too often.
+    pub(super) fn rate_limited(wait: std::time::Duration) -> Self {
+        let text = format!("too many attempts: try again in {} s", seconds(wait));
+        Self::TooManyRequests(body("RATE_LIMITED", text), seconds(wait))
+    }
+
     fn internal(cause: &dyn std::error::Error) -> Self {
         tracing::error!(error = %cause, "internal error");
         Self::Internal(body("INTERNAL", "internal error; x-request-id finds it in the log"))
@@ -152,22 +178,26 @@ impl From<SignInError> for ApiError {
             SignInError::NoCodeRequested => Self::Conflict(body("NO_CODE_REQUESTED", text)),
             SignInError::InProgress => Self::Conflict(body("SIGN_IN_IN_PROGRESS", text)),
             SignInError::CodeMissing => Self::invalid_request(text),
+            SignInError::TooManyCodes(wait) => Self::TooManyRequests(body("FLOOD_WAIT", text), seconds(wait)),
             SignInError::CodeInvalid => Self::BadRequest(body("PHONE_CODE_INVALID", text)),
             SignInError::CodeExpired => Self::Gone(body("PHONE_CODE_EXPIRED", text)),
             SignInError::TwoFactorRequired => Self::Unauthorized(body("TWO_FACTOR_REQUIRED", text)),
             SignInError::TwoFactorInvalid => Self::Unauthorized(body("TWO_FACTOR_INVALID", text)),
             SignInError::SessionStore(cause) => {
                 tracing::error!(error = %cause, "the session store is unavailable");
-                Self::Unavailable(body("SESSION_STORE_UNAVAILABLE", text))
+                Self::Unavailable(body("SESSION_STORE_UNAVAILABLE", text), None)
             }
             SignInError::Store(cause) => {
                 tracing::error!(error = %cause, "the store is unavailable");
-                Self::Unavailable(body(
-                    "UNAVAILABLE",
-                    "the store is unavailable; x-request-id finds it in the log",
-                ))
+                Self::Unavailable(
+                    body("UNAVAILABLE", "the store is unavailable; x-request-id finds it in the log"),
+                    None,
+                )
             }
-            SignInError::ShuttingDown => Self::Unavailable(body("UNAVAILABLE", text)),
+            SignInError::NotOwner { wait, .. } => {
+                Self::Unavailable(body("NOT_OWNER", text), Some(seconds(wait)))
+            }
+            SignInError::ShuttingDown => Self::Unavailable(body("UNAVAILABLE", text), None),
             SignInError::Interrupted => Self::internal(&error),
             SignInError::Telegram(error) => error.into(),
         }
@@ -188,7 +218,7 @@ impl From<TelegramError> for ApiError {
             TelegramError::EmailSetupRequired => Self::Forbidden(body("EMAIL_SETUP_REQUIRED", text)),
             TelegramError::PaymentRequired => Self::Forbidden(body("PAYMENT_REQUIRED", text)),
             TelegramError::FloodWait(wait) => Self::TooManyRequests(body("FLOOD_WAIT", text), wait.as_secs()),
-            TelegramError::Unreachable(_) => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
+            TelegramError::Unreachable(_) => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text), None),
             // The operator can mend this one, so it says what is wrong.
             TelegramError::ApiIdRefused(_) => {
                 tracing::error!(%error, "configuration refused");
@@ -233,9 +263,72 @@ fn code_for(status: StatusCode) -> &'static str {
         StatusCode::NOT_FOUND => "NOT_FOUND",
         StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "UNSUPPORTED_MEDIA_TYPE",
+        StatusCode::REQUEST_TIMEOUT => "REQUEST_TIMEOUT",
         StatusCode::PAYLOAD_TOO_LARGE => "BODY_TOO_LARGE",
         StatusCode::SERVICE_UNAVAILABLE => "UNAVAILABLE",
         status if status.is_server_error() => "INTERNAL",
         _ => "INVALID_REQUEST",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::StoreError;
+
+    fn code(error: ApiError) -> String {
+        let (ApiError::BadRequest(body)
+        | ApiError::Unauthorized(body)
+        | ApiError::Forbidden(body)
+        | ApiError::NotFound(body)
+        | ApiError::Conflict(body)
+        | ApiError::Gone(body)
+        | ApiError::TooSlow(body)
+        | ApiError::TooLarge(body)
+        | ApiError::UnsupportedMediaType(body)
+        | ApiError::TooManyRequests(body, _)
+        | ApiError::Internal(body)
+        | ApiError::Unavailable(body, _)) = error;
+        body.0.code
+    }
+
+    #[test]
+    fn the_audit_log_names_a_refusal_as_the_answer_does() {
+        let text = || "text".to_owned();
+        let telegram = [
+            TelegramError::PhoneNumberInvalid,
+            TelegramError::PhoneNumberBanned,
+            TelegramError::SignUpRequired,
+            TelegramError::CodeInvalid,
+            TelegramError::CodeExpired,
+            TelegramError::TwoFactorRequired,
+            TelegramError::TwoFactorInvalid,
+            TelegramError::EmailSetupRequired,
+            TelegramError::PaymentRequired,
+            TelegramError::FloodWait(Duration::from_secs(9)),
+            TelegramError::Unreachable(text()),
+            TelegramError::ApiIdRefused(text()),
+            TelegramError::ResendUnavailable,
+            TelegramError::ChallengeSpent,
+            TelegramError::StartOver,
+            TelegramError::Migrate(4),
+            TelegramError::SignedOut(text()),
+            TelegramError::Unexpected(text()),
+        ];
+        let others = [
+            SignInError::NoCodeRequested,
+            SignInError::InProgress,
+            SignInError::CodeMissing,
+            SignInError::SessionStore(text()),
+            SignInError::Store(StoreError::Unavailable(text())),
+            SignInError::ShuttingDown,
+            SignInError::Interrupted,
+        ];
+        for error in telegram.into_iter().map(SignInError::from).chain(others) {
+            let audited = error.code();
+            assert_eq!(audited, code(error.into()));
+        }
     }
 }

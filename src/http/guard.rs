@@ -1,6 +1,7 @@
 //! Who may call: the operator. With a token, the one who holds it; without one, programs on this machine that talk to
 //! us directly, never a page from elsewhere and never anything that came through a proxy (contract, section 2).
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use poem::http::HeaderMap;
@@ -8,25 +9,65 @@ use poem::http::header;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::Registry;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
-use subtle::ConstantTimeEq as _;
 
 use super::caller::bearer;
+use super::caller::client_address;
 use super::caller::register_bearer;
 use super::error::ApiError;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::Who;
+use crate::domain::clock::Clock;
 use crate::domain::ids::Secret;
+use crate::flows::slowing::Slowing;
 
 const SCHEME: &str = "operator";
 
 /// What the guard goes by.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct OperatorPolicy {
     /// `CONNECTOR_ADMIN_TOKEN`.
     pub(crate) token: Option<Secret<String>>,
     /// Whether listener and public URL are both loopback.
     pub(crate) loopback: bool,
+    /// How often others have tried.
+    pub(crate) slowing: Arc<Slowing>,
+    /// When it is.
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for OperatorPolicy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("OperatorPolicy").field("loopback", &self.loopback).finish_non_exhaustive()
+    }
 }
 
 impl OperatorPolicy {
+    /// Lets the operator in. Who is not, waits longer and longer, and fills no log.
+    fn try_as_operator(&self, headers: &HeaderMap, from: Option<IpAddr>) -> Result<(), ApiError> {
+        let now = self.clock.now();
+        let counted = self.slowing.operator(from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), now);
+        match (self.admits(headers), counted) {
+            // Where there is nothing to guess, nothing is slowed but the log.
+            (Ok(()), Err(wait)) if self.token.is_some() => Err(ApiError::rate_limited(wait)),
+            (Ok(()), counted) => {
+                if let Ok(counted) = counted {
+                    self.slowing.withdrawn(counted);
+                }
+                Ok(())
+            }
+            (Err(_), Err(wait)) if self.token.is_some() && bearer(headers).is_some() => {
+                Err(ApiError::rate_limited(wait))
+            }
+            (Err(why), counted) => {
+                if counted.is_ok() {
+                    audit::record(&Who::Stranger(from), &Audit::OperatorRefused { why });
+                }
+                Err(ApiError::unauthorized(why))
+            }
+        }
+    }
+
     /// Whether a request with these headers is the operator's.
     fn admits(&self, headers: &HeaderMap) -> Result<(), &'static str> {
         let Some(token) = &self.token else {
@@ -35,11 +76,7 @@ impl OperatorPolicy {
         let Some(presented) = bearer(headers) else {
             return Err("send Authorization: Bearer <CONNECTOR_ADMIN_TOKEN>");
         };
-        if bool::from(presented.as_bytes().ct_eq(token.reveal().as_bytes())) {
-            Ok(())
-        } else {
-            Err("the operator's token is wrong")
-        }
+        if token.is(presented) { Ok(()) } else { Err("the operator's token is wrong") }
     }
 
     fn admits_without_token(&self, headers: &HeaderMap) -> Result<(), &'static str> {
@@ -104,8 +141,16 @@ fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok()
 }
 
-/// Proof that the caller is the operator. As a handler's first argument it is demanded before the body is read.
-pub(super) struct Operator;
+/// Proof that the caller is the operator, and from where. As a handler's first argument it is demanded before the body is
+/// read.
+pub(super) struct Operator(Option<IpAddr>);
+
+impl Operator {
+    /// For the audit log.
+    pub(super) const fn who(&self) -> Who {
+        Who::Operator(self.0)
+    }
+}
 
 impl<'a> ApiExtractor<'a> for Operator {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
@@ -135,14 +180,22 @@ impl<'a> ApiExtractor<'a> for Operator {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let policy = request.data::<Arc<OperatorPolicy>>();
-        let verdict = policy.map_or(Err("nobody may call this"), |policy| policy.admits(request.headers()));
-        verdict.map(|()| Self).map_err(|why| ApiError::unauthorized(why).into())
+        let from = client_address(request);
+        let Some(policy) = policy else { return Err(ApiError::unauthorized("nobody may call this").into()) };
+        policy.try_as_operator(request.headers(), from)?;
+        Ok(Self(from))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle::OffsetClock;
+
+    fn guarded_by(token: Option<&str>, loopback: bool) -> OperatorPolicy {
+        let token = token.map(|token| Secret::new(token.to_owned()));
+        OperatorPolicy { token, loopback, slowing: Arc::default(), clock: Arc::new(OffsetClock::default()) }
+    }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs
@@ -173,7 +226,7 @@ mod tests {
 
     #[test]
     fn without_a_token_only_direct_callers_on_this_machine_pass() {
-        let policy = OperatorPolicy { token: None, loopback: true };
+        let policy = guarded_by(None, true);
         let local = ("host", "localhost:5000");
         assert!(policy.admits(&headers(&[local])).is_ok());
         assert!(policy.admits(&headers(&[local, ("origin", "http://localhost:5000")])).is_ok());
@@ -195,12 +248,12 @@ mod tests {
         }
         assert!(policy.admits(&headers(&[("host", "rebound.example:5000")])).is_err());
         assert!(policy.admits(&headers(&[])).is_err());
-        assert!(OperatorPolicy { token: None, loopback: false }.admits(&headers(&[local])).is_err());
+        assert!(guarded_by(None, false).admits(&headers(&[local])).is_err());
     }
 
     #[test]
     fn with_a_token_only_its_holder_passes_wherever_from() {
-        let policy = OperatorPolicy { token: Some(Secret::new("s3cret".to_owned())), loopback: false };
+        let policy = guarded_by(Some("s3cret"), false);
         assert!(policy.admits(&headers(&[("authorization", "Bearer s3cret")])).is_ok());
         assert!(policy.admits(&headers(&[("authorization", "bearer s3cret"), ("via", "1.1 x")])).is_ok());
         for value in ["Bearer s3cre", "Bearer s3crets", "Bearer ", "Basic s3cret", "s3cret"] {

@@ -13,6 +13,8 @@ mod document;
 mod error;
 mod guard;
 mod ops;
+mod pages;
+mod server;
 mod sessions;
 mod standing;
 mod webhooks;
@@ -24,7 +26,7 @@ use std::time::Instant;
 use ipnet::IpNet;
 use poem::endpoint::make_sync;
 use poem::http::Method;
-use poem::http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use poem::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue};
 use poem::web::Html;
 use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
 use poem_openapi::OpenApiService;
@@ -37,9 +39,13 @@ use self::developers::{AccountsApi, ProjectsApi};
 use self::document::Document;
 pub(crate) use self::guard::OperatorPolicy;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
+pub use self::server::Limits;
+pub(crate) use self::server::serve;
 use self::sessions::SessionsApi;
 use self::webhooks::WebhooksApi;
 use crate::domain::ids::Ids;
+use crate::domain::page_policy::PLAIN_PAGE;
+use crate::domain::page_policy::scripted_page;
 use crate::flows::auth::Auth;
 use crate::flows::deliveries::Deliveries;
 use crate::flows::developers::Developers;
@@ -64,6 +70,8 @@ pub(crate) struct Parts {
     pub(crate) ids: Ids,
     /// Whether `GET /demo` is served.
     pub(crate) demo: bool,
+    /// How long a body may take, and the rest.
+    pub(crate) limits: Limits,
 }
 
 /// Every route of the service.
@@ -79,6 +87,7 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         trusted_proxies,
         ids,
         demo,
+        limits,
     } = parts;
     let service = service();
     let printed = service.spec();
@@ -86,11 +95,22 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
     // The page has the document in it, as a script: nothing in there may end that.
     let docs = service.swagger_ui_html().replace(&printed, &document.text().replace("</", "<\\/"));
     let (served, known) = (document.clone(), document);
+    let docs_policy = HeaderValue::from_str(&scripted_page(&docs));
+    let docs_policy = docs_policy.unwrap_or(HeaderValue::from_static(PLAIN_PAGE));
     let pages = if demo { Route::new().nest("/demo", demo::routes()) } else { Route::new() };
     pages
-        .nest("/docs", Route::new().at("/", make_sync(move |_| Html(docs.clone()))))
+        .nest(
+            "/docs",
+            Route::new().at(
+                "/",
+                make_sync(move |_| {
+                    Html(docs.clone()).with_header(CONTENT_SECURITY_POLICY, docs_policy.clone())
+                }),
+            ),
+        )
         .at("/openapi.json", make_sync(move |_| served.response()))
         .nest("/", service)
+        .data(limits)
         .data(Arc::new(operator))
         .data(auth)
         .data(deliveries)
@@ -159,7 +179,8 @@ async fn observe<E: Endpoint>(
     if let Some(client) = client {
         request.extensions_mut().insert(ClientAddress(client));
     }
-    let client = client.map(tracing::field::display);
+    // An address is somebody.
+    let client = client.map(client_address::network_of);
     let started = Instant::now();
     let (method, route) = (method(request.method()), route(request.uri().path()));
     // The route, not the path: a path can hold what lets somebody watch or open a session.
@@ -189,6 +210,7 @@ async fn observe<E: Endpoint>(
         // A proxy that collects a stream before it passes it on would tell nothing in time.
         response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     }
+    pages::protect(&mut response, public);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -271,7 +271,7 @@ impl SessionsApi {
         let owner = holder(&token, &developers).await?;
         let person =
             user_id(&telegram_id.0).ok_or_else(|| ApiError::invalid_request("`telegram_id` is a number"))?;
-        let sessions = ledger.forget(&owner, person).await?;
+        let sessions = ledger.forget(&owner, person, token.from).await?;
         tracing::info!(developer = %owner, sessions, "a person was forgotten");
         Ok(JsonAnswer(ForgottenView { ok: true, sessions: sessions as u64 }))
     }

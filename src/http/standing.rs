@@ -12,7 +12,7 @@ use crate::flows::auth::Confirmed;
 use crate::flows::auth::Standing;
 
 /// How a session stands.
-#[derive(Debug, Serialize, Union)]
+#[derive(Serialize, Union)]
 #[serde(untagged)]
 #[oai(one_of)]
 pub(super) enum StandingView {
@@ -24,7 +24,7 @@ pub(super) enum StandingView {
 }
 
 /// The person has not decided: ask again.
-#[derive(Debug, Serialize, Object)]
+#[derive(Serialize, Object)]
 #[oai(rename = "Pending")]
 pub(super) struct PendingView {
     /// `pending`
@@ -33,7 +33,7 @@ pub(super) struct PendingView {
 }
 
 /// The person said yes.
-#[derive(Debug, Serialize, Object)]
+#[derive(Serialize, Object)]
 #[oai(rename = "Confirmed")]
 pub(super) struct ConfirmedView {
     /// `confirmed`
@@ -66,7 +66,7 @@ pub(super) struct ConfirmedView {
 }
 
 /// Somebody said no.
-#[derive(Debug, Serialize, Object)]
+#[derive(Serialize, Object)]
 #[oai(rename = "Cancelled")]
 pub(super) struct CancelledView {
     /// `cancelled`
@@ -77,7 +77,7 @@ pub(super) struct CancelledView {
 }
 
 /// Too late.
-#[derive(Debug, Serialize, Object)]
+#[derive(Serialize, Object)]
 #[oai(rename = "Expired")]
 pub(super) struct ExpiredView {
     /// `expired`
@@ -86,7 +86,7 @@ pub(super) struct ExpiredView {
 }
 
 /// The confirmation was taken before.
-#[derive(Debug, Serialize, Object)]
+#[derive(Serialize, Object)]
 #[oai(rename = "Used")]
 pub(super) struct UsedView {
     /// `used`
@@ -95,7 +95,7 @@ pub(super) struct UsedView {
 }
 
 /// A time in the form a client reads.
-#[derive(Debug, Serialize, Union)]
+#[derive(Serialize, Union)]
 #[serde(untagged)]
 #[oai(one_of)]
 enum Time {

@@ -348,4 +348,8 @@ pub trait ProjectStore: Send + Sync + 'static {
 pub trait Store: SignInStore + SessionStore + LedgerStore + DeliveryStore + ProjectStore {
     /// Whether the store can be written: a durable write and a read of it.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Resolves when the store has failed for good, and would work again if it were opened anew: the disk takes writes.
+    /// Until then what can be read is better than nothing.
+    async fn is_to_be_reopened(&self);
 }

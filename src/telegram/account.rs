@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use grammers_session::Session as _;
 use grammers_tl_types as tl;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,9 +16,7 @@ use super::connection::Connection;
 use super::connection::UpdatesEnd;
 use super::conversation::EventSink;
 use super::errors::TelegramError;
-use super::key_exchange;
 use super::people::People;
-use super::proxy;
 use super::session::LiveSession;
 use super::update::account_user;
 use crate::domain::account::AccountUser;
@@ -27,6 +24,9 @@ use crate::domain::account::TelegramSession;
 use crate::domain::ids::Ids;
 use crate::lifecycle::Tasks;
 use crate::lifecycle::network_sleep;
+
+/// A connection that has lasted as long says nothing against the next.
+const GOOD: Duration = Duration::from_secs(50);
 
 /// How a supervised account is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,6 +241,7 @@ impl Account {
         let (shortest, longest) = self.0.settings.back_off;
         let mut pause = Duration::ZERO;
         loop {
+            self.owned().await;
             let error = self.one_connection(&mut pause).await;
             if let TelegramError::SignedOut(name) = error {
                 return self.end(&name);
@@ -261,7 +262,11 @@ impl Account {
             Ok(parts) => parts,
             Err(error) => return error,
         };
-        let renamed = match self.whoami().await {
+        let known = match self.tie(&connection).await {
+            Ok(()) => self.whoami().await,
+            Err(error) => Err(error),
+        };
+        let renamed = match known {
             Ok(user) => self.recognise(user),
             Err(error) => {
                 self.discard(&connection).await;
@@ -280,8 +285,9 @@ impl Account {
             }
             () = connection.ended() => TelegramError::Unreachable("the connection's task ended".to_owned()),
             error = self.watch() => error,
+            error = self.keep_tied(&connection) => error,
         };
-        if ready.elapsed() >= self.0.settings.back_off.1 {
+        if ready.elapsed() >= self.0.settings.back_off.1.min(GOOD) {
             // It was a good connection: the next one may come at once.
             *pause = Duration::ZERO;
         }
@@ -318,6 +324,9 @@ impl Account {
         if self.0.closed.is_cancelled() {
             return Err(closed());
         }
+        if let Some(error) = self.not_owned() {
+            return Err(error);
+        }
         self.ensure_key().await?;
         let dead = current.as_ref().is_none_or(|current| current.connection.has_ended());
         if dead {
@@ -340,28 +349,6 @@ impl Account {
         }))
     }
 
-    async fn ensure_key(&self) -> Result<(), TelegramError> {
-        let session = &self.0.session;
-        let dc = session.home_dc();
-        let Some(rsa_key) = session.network().rsa_key().filter(|_| !session.has_key(dc)) else {
-            return Ok(());
-        };
-        let unknown = || TelegramError::Unexpected(format!("data centre {dc} is not part of this network"));
-        let option = session.dc_option(dc).ok().flatten().ok_or_else(unknown)?;
-        let proxy = self.0.settings.proxy.as_ref();
-        let negotiation = async {
-            let stream = proxy::dial(option.ipv4, proxy).await?;
-            key_exchange::negotiate(stream, rsa_key, &self.0.ids).await
-        };
-        let limited = tokio::time::timeout(self.0.settings.call_limit, negotiation);
-        let key = tokio::select! {
-            key = limited => key.map_err(|_| TelegramError::Unreachable("no key within the time limit".to_owned()))?,
-            () = self.0.closed.cancelled() => return Err(closed()),
-        };
-        let key = key.map_err(|error| TelegramError::Unreachable(error.to_string()))?;
-        session.set_key(dc, key).map_err(|error| TelegramError::Unexpected(error.to_string()))
-    }
-
     /// Throws a connection away, so that the next call builds another.
     async fn discard(&self, connection: &Arc<Connection>) {
         connection.abort();
@@ -372,7 +359,7 @@ impl Account {
     }
 }
 
-fn closed() -> TelegramError {
+pub(super) fn closed() -> TelegramError {
     TelegramError::Unreachable("the account is closed".to_owned())
 }
 

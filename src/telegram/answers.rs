@@ -1,10 +1,13 @@
 //! What the gateway answers: whether an account is signed in, what a step of the sign-in led to, why it could not be
 //! taken.
 
+use std::time::Duration;
+
 use super::errors::TelegramError;
 use crate::domain::account::AccountUser;
 use crate::domain::account::TelegramSession;
 use crate::domain::login::CodeDelivery;
+use crate::vault::Holder;
 use crate::vault::VaultError;
 
 /// Whether an account is signed in.
@@ -12,6 +15,8 @@ use crate::vault::VaultError;
 pub enum AccountState {
     /// The session store has not been read yet, so nobody knows.
     Unknown(String),
+    /// Another process owns the session: what is signed in is signed in there.
+    Elsewhere(Holder),
     /// No account, and why it was signed out if it once was.
     SignedOut(Option<String>),
     /// A session was moved in, and Telegram has not said yet whose it is, or whether it is still good.
@@ -67,6 +72,14 @@ pub enum GatewayError {
     /// Telegram said no, or nothing.
     #[error(transparent)]
     Telegram(#[from] TelegramError),
+    /// Another process owns the session.
+    #[error("{owner}")]
+    NotOwner {
+        /// Who it is.
+        owner: Holder,
+        /// How long it may take at most until the session has another owner, should that one be gone.
+        wait: Duration,
+    },
     /// The session store did.
     #[error(transparent)]
     Vault(#[from] VaultError),

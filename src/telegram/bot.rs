@@ -4,53 +4,51 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
 use super::account::Status;
 use super::custody::change_worth_saving;
-use super::errors::TelegramError;
 use super::means::Means;
 use super::session::Changes;
-use super::sign_in;
+use super::tether::lost;
 use crate::domain::account::AccountUser;
 use crate::domain::account::TelegramSession;
 use crate::domain::account::UpdatePosition;
 use crate::domain::ids::Secret;
 use crate::lifecycle::network_sleep;
+use crate::vault::Lease;
+use crate::vault::Ownership;
 use crate::vault::Vault;
-
-/// How often a token that Telegram has refused is tried again.
-const RARELY: Duration = Duration::from_secs(3_600);
-/// Tokens kept of one bot.
-const MOST_TOKENS: usize = 8;
+use crate::vault::VaultError;
 
 /// One bot.
 pub(super) struct Bot {
-    id: i64,
+    pub(super) id: i64,
     /// What it may sign in with, in the order in which it is tried: what Telegram has accepted comes first.
-    tokens: watch::Sender<Vec<Secret<String>>>,
+    pub(super) tokens: watch::Sender<Vec<Secret<String>>>,
     state: Mutex<State>,
-    means: Means,
+    pub(super) means: Means,
     /// Where its session is kept.
     vault: Vault,
     stopping: CancellationToken,
     ended: CancellationToken,
 }
 
-struct State {
-    phase: Phase,
+pub(super) struct State {
+    pub(super) phase: Phase,
     /// As last known.
     user: Option<AccountUser>,
     /// The token that Telegram has accepted in this process.
-    accepted: Option<Secret<String>>,
+    pub(super) accepted: Option<Secret<String>>,
 }
 
-enum Phase {
+pub(super) enum Phase {
     /// The session store cannot be read.
     Unknown,
+    /// Another process runs it.
+    Elsewhere,
     Connecting,
     /// Telegram cannot be reached, or asks to wait.
     Reconnecting,
@@ -74,41 +72,10 @@ impl Bot {
             tokens: watch::Sender::new(vec![token]),
             state: Mutex::new(state),
             means: means.clone(),
-            vault: means.vault.beside(&format!("bot-{id}.session")),
+            vault: means.vault.beside(&session_name(id)),
             stopping: CancellationToken::new(),
             ended: CancellationToken::new(),
         }
-    }
-
-    /// Another token to sign in with, should those before it be refused.
-    pub(super) fn give(&self, token: Secret<String>) {
-        self.tokens.send_if_modified(|known| {
-            let other = !known.iter().any(|known| is_same(known, &token));
-            if other {
-                if known.len() >= MOST_TOKENS {
-                    known.remove(1); // the first may be the one that is accepted
-                }
-                known.push(token);
-            }
-            other
-        });
-    }
-
-    /// Notes that Telegram has accepted this token.
-    pub(super) fn accept(&self, token: Secret<String>) {
-        self.state().accepted = Some(token.clone());
-        self.tokens.send_modify(|known| {
-            known.retain(|known| !is_same(known, &token));
-            known.truncate(MOST_TOKENS - 1);
-            known.insert(0, token);
-        });
-    }
-
-    /// Who the bot is, if it is signed in and Telegram has accepted this token.
-    pub(super) fn accepted(&self, token: &Secret<String>) -> Option<AccountUser> {
-        self.account()?;
-        self.state().accepted.as_ref().filter(|accepted| is_same(accepted, token))?;
-        self.user()
     }
 
     pub(super) fn account(&self) -> Option<Account> {
@@ -116,6 +83,7 @@ impl Bot {
             Phase::SignedIn(account) if account.signed_out().is_none() => Some(account.clone()),
             Phase::SignedIn(_)
             | Phase::Unknown
+            | Phase::Elsewhere
             | Phase::Connecting
             | Phase::Reconnecting
             | Phase::TokenInvalid
@@ -130,6 +98,7 @@ impl Bot {
     pub(super) fn condition(&self) -> &'static str {
         match &self.state().phase {
             Phase::Unknown => "unknown",
+            Phase::Elsewhere => "standby",
             Phase::Connecting => "connecting",
             Phase::Reconnecting => "reconnecting",
             Phase::TokenInvalid => "token_invalid",
@@ -141,6 +110,11 @@ impl Bot {
                 Status::Reconnecting(_) | Status::SignedOut(_) => "reconnecting",
             },
         }
+    }
+
+    /// Whether another process runs it.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self.state().phase, Phase::Elsewhere)
     }
 
     /// Whether it has been told to stop, or has died.
@@ -156,41 +130,97 @@ impl Bot {
 
     /// Ends the session of a bot that has been stopped.
     pub(super) async fn forget(&self) {
-        let session = match self.vault.load().await {
-            Ok(session) => session.filter(|session| self.is_ours(session)),
-            Err(error) => {
-                tracing::warn!(bot = self.id, %error, "the session of a bot that nobody uses stays stored");
-                return;
-            }
-        };
-        let Some(session) = session else { return };
-        if let Err(error) = self.vault.delete().await {
+        if let Err(error) = self.end_session().await {
             tracing::warn!(bot = self.id, %error, "the session of a bot that nobody uses stays stored");
-            return;
         }
-        self.means.discard(self.means.account(session), true);
+    }
+
+    async fn end_session(&self) -> Result<(), VaultError> {
+        // The bot that was stopped has given its lease up, and takes none any more.
+        let vault = self.means.vault.beside(&session_name(self.id));
+        if let Some(lease) = vault.lease() {
+            lease.attempt().await?;
+            vault.owned()?;
+        }
+        let ended = async {
+            let session = vault.load().await?.filter(|session| self.is_ours(session));
+            if session.is_some() {
+                vault.delete().await?;
+            }
+            Ok(session)
+        };
+        match (ended.await, vault.lease()) {
+            (Ok(Some(session)), lease) => self.means.discard(self.means.account(session, lease), true),
+            (Ok(None), Some(lease)) => lease.give_up().await,
+            (Err(error), Some(lease)) => {
+                lease.give_up().await;
+                return Err(error);
+            }
+            (Ok(None), None) => {}
+            (Err(error), None) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Lives until it is stopped. `account`: see [`Bot::new`].
     pub(super) async fn live(&self, account: Option<Account>) {
         let _ended = self.ended.clone().drop_guard();
+        let Some(lease) = self.vault.lease() else { return self.run(account).await };
+        if let Some(Err(error)) = self.unless_stopped(lease.attempt()).await {
+            tracing::warn!(bot = self.id, %error, "the bot's lease could not be taken yet");
+        }
+        lease.keep(&self.means.tasks);
+        let mut account = account;
+        while !self.stopping.is_cancelled() && self.unless_stopped(self.owned(lease)).await.is_some() {
+            if let Some(account) = &account {
+                account.live_session().bind(Some(lease));
+            }
+            self.run(account.take()).await;
+        }
+        if let Some(account) = account {
+            self.means.discard(account, false); // it never was the bot's session
+        }
+        lease.release().await;
+    }
+
+    /// Resolves when this process may run the bot.
+    async fn owned(&self, lease: &Lease) {
+        let mut ownership = lease.ownership();
+        loop {
+            let now = ownership.borrow_and_update().clone();
+            match now {
+                Ownership::Held { .. } => {
+                    self.state().phase = Phase::Connecting;
+                    return;
+                }
+                Ownership::Standby(_) => self.state().phase = Phase::Elsewhere,
+                Ownership::Unknown(_) | Ownership::Lapsed => self.state().phase = Phase::Unknown,
+            }
+            if ownership.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Runs until it is stopped or another process has it.
+    async fn run(&self, account: Option<Account>) {
         let mut saved = None;
         let mut account = match account {
             Some(account) => {
                 // Only to go on where it was: what cannot be read now is not waited for.
-                if let Some(Ok(Some(session))) = self.unless_stopped(self.vault.load()).await {
+                if let Some(Ok(Some(session))) = self.unless_over(self.vault.load()).await {
                     self.go_on(&account, &session);
                 }
                 account
             }
-            None => match self.unless_stopped(self.load()).await {
+            None => match self.unless_over(self.load()).await {
                 None => return,
                 Some(Some(session)) => {
-                    let account = self.means.account(session);
+                    let account = self.means.account(session, self.vault.lease());
                     saved = Some(*account.live_session().changes().borrow());
                     account
                 }
-                Some(None) => match self.unless_stopped(self.sign_in(Duration::ZERO)).await {
+                Some(None) => match self.unless_over(self.sign_in(Duration::ZERO)).await {
                     None => return,
                     Some(account) => account,
                 },
@@ -203,7 +233,7 @@ impl Bot {
             let begun = Instant::now();
             self.keep_saved(&account, saved.take()).await;
             account.close().await;
-            if self.stopping.is_cancelled() {
+            if self.stopping.is_cancelled() || self.is_lost() {
                 return;
             }
             tracing::warn!(bot = self.id, "Telegram has ended the bot's session; it signs in again");
@@ -211,7 +241,7 @@ impl Bot {
             let lasted = begun.elapsed() >= longest;
             pause = if lasted { Duration::ZERO } else { (pause * 2).clamp(shortest, longest) };
             let ended = account.session();
-            account = match self.unless_stopped(self.sign_in(pause)).await {
+            account = match self.unless_over(self.sign_in(pause)).await {
                 Some(account) => account,
                 None => return,
             };
@@ -221,9 +251,28 @@ impl Bot {
 
     async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            done = work => Some(done),
+            biased;
             () = self.stopping.cancelled() => None,
+            done = work => Some(done),
         }
+    }
+
+    /// Does the work unless the bot is stopped or lost before it is done.
+    async fn unless_over<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.over() => None,
+        }
+    }
+
+    /// Resolves when it is stopped, or another process has it.
+    async fn over(&self) {
+        tokio::select! { () = self.stopping.cancelled() => {}, () = lost(self.vault.lease()) => {} }
+    }
+
+    fn is_lost(&self) -> bool {
+        let lease = self.vault.lease();
+        lease.is_some_and(|lease| matches!(*lease.ownership().borrow(), Ownership::Standby(_)))
     }
 
     /// The stored session, once the vault has said whether there is one.
@@ -264,57 +313,13 @@ impl Bot {
         }
     }
 
-    /// Signs in with one of the tokens, however often it takes.
-    async fn sign_in(&self, mut pause: Duration) -> Account {
-        let (shortest, longest) = self.means.settings.back_off;
-        let mut tokens = self.tokens.subscribe();
-        let mut refused: Vec<Secret<String>> = Vec::new();
-        network_sleep(pause).await;
-        let mut account = self.means.fresh_account();
-        loop {
-            let known = tokens.borrow_and_update().clone();
-            let next = known.into_iter().find(|token| !refused.iter().any(|refused| is_same(refused, token)));
-            let mut error = TelegramError::TokenInvalid;
-            if let Some(token) = next {
-                error = match sign_in::import_bot(&account, &token).await {
-                    Ok(user) if user.id == self.id => {
-                        tracing::info!(bot = self.id, "the bot has signed in with its token");
-                        self.accept(token);
-                        return account;
-                    }
-                    Ok(_) => TelegramError::TokenInvalid,
-                    Err(error) => error,
-                };
-                if !error.is_unreachable() {
-                    let fresh = self.means.fresh_account();
-                    self.means.discard(std::mem::replace(&mut account, fresh), false);
-                }
-                if error == TelegramError::TokenInvalid {
-                    refused.push(token);
-                    continue;
-                }
-            }
-            pause = (pause * 2).clamp(shortest, longest);
-            let (phase, wait) = outlook(&error, pause);
-            tracing::warn!(bot = self.id, %error, retry_in_ms = wait.as_millis(), "the bot is not signed in");
-            self.state().phase = phase;
-            if matches!(error, TelegramError::FloodWait(_)) {
-                network_sleep(wait).await; // it is for every token
-                continue;
-            }
-            tokio::select! {
-                () = network_sleep(wait) => refused.clear(),
-                _ = tokens.changed() => {}
-            }
-        }
-    }
-
     /// From here on it is this account.
     fn adopt(&self, account: &Account) {
         let mut state = self.state();
         state.user = account.user();
         state.phase = Phase::SignedIn(account.clone());
         drop(state);
+        account.live_session().bind(self.vault.lease());
         account.supervise();
     }
 
@@ -335,7 +340,7 @@ impl Bot {
             tokio::select! {
                 () = due => {}
                 () = account.closed() => return,
-                () = self.stopping.cancelled() => break,
+                () = self.over() => break,
             }
             let now = *changes.borrow_and_update();
             let mut saving = std::pin::pin!(self.save(account, now));
@@ -352,7 +357,7 @@ impl Bot {
         }
         account.close().await;
         let now = *changes.borrow();
-        if saved != Some(now) {
+        if saved != Some(now) && !self.is_lost() {
             self.save(account, now).await;
         }
     }
@@ -367,24 +372,12 @@ impl Bot {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a failed sign-in means, and when to try again.
-fn outlook(error: &TelegramError, pause: Duration) -> (Phase, Duration) {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "all the rest may pass")]
-    match error {
-        TelegramError::TokenInvalid => (Phase::TokenInvalid, RARELY),
-        TelegramError::SignedOut(name) if name.starts_with("USER_DEACTIVATED") => {
-            (Phase::Deactivated, RARELY)
-        }
-        TelegramError::FloodWait(wait) => (Phase::Reconnecting, pause.max(*wait)),
-        _ => (Phase::Reconnecting, pause),
-    }
-}
-
-fn is_same(one: &Secret<String>, two: &Secret<String>) -> bool {
-    one.reveal().as_bytes().ct_eq(two.reveal().as_bytes()).into()
+/// Under which name its session is kept (contract, section 2).
+fn session_name(bot: i64) -> String {
+    format!("bot-{bot}.session")
 }

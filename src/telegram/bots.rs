@@ -142,8 +142,13 @@ impl Bots {
         self.bot(bot_id)?.user()
     }
 
+    /// Whether another process runs the bot.
+    pub fn is_elsewhere(&self, bot_id: i64) -> bool {
+        self.bot(bot_id).is_some_and(|bot| bot.is_elsewhere())
+    }
+
     /// How the bot is: `ok`, `connecting`, `reconnecting`, `signed_out` (Telegram has deactivated it), `token_invalid`,
-    /// `unknown` (the session store cannot be read), `none` (it is not running).
+    /// `standby` (another process runs it), `unknown` (the session store cannot be read), `none` (it is not running).
     pub fn condition(&self, bot_id: i64) -> &'static str {
         self.bot(bot_id).map_or("none", |bot| bot.condition())
     }

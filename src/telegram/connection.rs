@@ -31,6 +31,7 @@ pub(super) struct Connection {
     session: Arc<LiveSession>,
     runner: tokio::task::AbortHandle,
     ended: CancellationToken,
+    opened: Instant,
 }
 
 /// grammers' handle has no `Debug`.
@@ -84,7 +85,8 @@ impl Connection {
             let _ended = goes_with_the_runner; // also when the runner panics or is aborted
             runner.run().await;
         });
-        let connection = Self { pool: Pool(pool.handle.thin), session, runner: runner.abort_handle(), ended };
+        let (pool, opened) = (Pool(pool.handle.thin), Instant::now());
+        let connection = Self { pool, session, runner: runner.abort_handle(), ended, opened };
         (connection, end)
     }
 
@@ -131,6 +133,24 @@ impl Connection {
             "called Telegram"
         );
         answer
+    }
+
+    /// Has Telegram close the connection after `delay` seconds, unless the next such ping comes first
+    /// (`ping_delay_disconnect`).
+    pub(super) async fn ping_delay_disconnect(
+        &self,
+        delay: u64,
+        limit: Duration,
+    ) -> Result<(), TelegramError> {
+        let disconnect_delay = i32::try_from(delay).unwrap_or(i32::MAX);
+        let ping =
+            tl::functions::PingDelayDisconnect { ping_id: i64::from(disconnect_delay), disconnect_delay };
+        self.invoke(&ping, limit).await.map(|_: tl::enums::Pong| ())
+    }
+
+    /// How long ago it was opened; it may have been dialled later.
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
     }
 
     /// Drops the connection to a data centre that is no longer home.

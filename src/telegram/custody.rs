@@ -2,19 +2,24 @@
 //! whenever it changes, kept out of harm's way while the vault cannot be reached. Signing in is `gateway`'s part.
 
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::account::Account;
 use super::answers::Custody;
+use super::answers::GatewayError;
 use super::gateway::Gateway;
 use super::gateway::SigningIn;
 use super::gateway::Slot;
 use super::session::Changes;
+use super::sign_in;
 use crate::domain::account::TelegramSession;
 use crate::domain::account::UnsavedSession;
 use crate::lifecycle::network_sleep;
+use crate::vault::Lease;
+use crate::vault::Ownership;
 use crate::vault::VaultError;
 
 impl Gateway {
@@ -35,6 +40,9 @@ impl Gateway {
 
     /// The newest login, while the vault has not taken it.
     pub fn unsaved(&self) -> Option<UnsavedSession> {
+        if let Some(carried) = &*self.carried() {
+            return Some(carried.clone());
+        }
         let session = self.session().filter(|_| !*self.0.saved.borrow())?;
         Some(self.0.vault.unsaved(session))
     }
@@ -63,6 +71,141 @@ impl Gateway {
         if let Some(current) = self.0.signing_in.lock().await.take() {
             current.account.close().await;
         }
+        if let Some(lease) = self.0.vault.lease() {
+            lease.release().await;
+        }
+    }
+
+    /// Signs out at Telegram and deletes the stored session, also one that Telegram has already ended.
+    pub async fn sign_out(&self) -> Result<(), GatewayError> {
+        self.claim().await?;
+        if matches!(&*self.slot(), Slot::Unknown(_)) {
+            self.load().await?;
+        }
+        if let Some(account) = self.signed_in() {
+            if account.signed_out().is_none() {
+                sign_in::log_out(&account).await?;
+            }
+            account.close().await;
+        }
+        let _custody = self.0.custody.lock().await;
+        *self.slot() = Slot::SignedOut(Some("signed out".to_owned()));
+        match self.0.vault.delete().await {
+            // What is there now is another's.
+            Err(error @ VaultError::ChangedElsewhere { .. }) => {
+                tracing::warn!(%error, "signed out, nothing deleted");
+            }
+            deleted => deleted?,
+        }
+        self.set_saved(true);
+        *self.slot() = Slot::SignedOut(None);
+        Ok(())
+    }
+
+    /// Takes the lease, or stands by until it can be had; from then on follows whose it is.
+    pub(super) async fn stand_by(&self, lease: &Lease) -> Result<(), VaultError> {
+        let attempt = lease.attempt().await;
+        let mut ownership = lease.ownership();
+        let first = ownership.borrow_and_update().clone();
+        let begun = match attempt {
+            Ok(()) => self.follow(&first).await,
+            Err(error) => {
+                self.0.vault_reached.store(false, Ordering::SeqCst);
+                *self.slot() = Slot::Unknown(error.to_string());
+                Err(error)
+            }
+        };
+        if begun.as_ref().is_err_and(|error| !error.is_unavailable()) {
+            lease.give_up().await;
+            lease.forsake();
+            return begun;
+        }
+        lease.keep(&self.0.tasks);
+        let gateway = self.clone();
+        self.0.tasks.spawn("account owner", async move {
+            let stopping = gateway.0.tasks.stopping();
+            loop {
+                tokio::select! {
+                    changed = ownership.changed() => if changed.is_err() { return },
+                    () = stopping.cancelled() => return, // `close` gives it up
+                }
+                let now = ownership.borrow_and_update().clone();
+                if let Err(error) = gateway.follow(&now).await {
+                    tracing::error!(%error, "the session cannot be taken up");
+                }
+            }
+        });
+        begun
+    }
+
+    /// Tries at once to own the session, where it is not known that another process does.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotOwner`]; or nobody can say, because the session store cannot be reached.
+    pub async fn claim(&self) -> Result<(), GatewayError> {
+        if let Some(lease) = self.0.vault.lease().filter(|lease| lease.is_in_doubt()) {
+            lease.attempt().await?;
+            let now = lease.ownership().borrow().clone();
+            self.follow(&now).await?;
+        }
+        match self.0.vault.owned() {
+            Err(VaultError::NotOwner(owner)) => {
+                Err(GatewayError::NotOwner { owner, wait: self.longest_absence() })
+            }
+            owned => Ok(owned?),
+        }
+    }
+
+    /// How long a session can be without an owner that works, before another process takes it.
+    pub fn longest_absence(&self) -> Duration {
+        self.0.vault.lease().map(Lease::lasts).unwrap_or_default()
+    }
+
+    /// Does what a change of owner demands.
+    async fn follow(&self, now: &Ownership) -> Result<(), VaultError> {
+        let _following = self.0.following.lock().await;
+        let vacant = matches!(&*self.slot(), Slot::Unknown(_) | Slot::Elsewhere(_));
+        match now {
+            // Where what it held is still there, nobody else has had it.
+            Ownership::Held { .. } if !vacant => Ok(()),
+            Ownership::Held { .. } => self.take_up().await,
+            Ownership::Standby(holder) => {
+                let before = self.unsaved();
+                let signed_in = self.signed_in();
+                *self.slot() = Slot::Elsewhere(holder.clone());
+                *self.carried() = before;
+                if let Some(account) = signed_in {
+                    account.close().await;
+                }
+                if let Some(current) = self.0.signing_in.lock().await.take() {
+                    current.account.close().await;
+                }
+                // What cannot be read now could not be taken up either: better to know before it is needed.
+                self.0.vault.look().await.map(drop)
+            }
+            Ownership::Unknown(_) | Ownership::Lapsed => Ok(()),
+        }
+    }
+
+    /// Goes on with what the vault has not taken, else with what it holds.
+    pub(super) async fn take_up(&self) -> Result<(), VaultError> {
+        *self.slot() = Slot::Unknown("the session store has not been read yet".to_owned());
+        let carried = self.carried().take();
+        if let Some(unsaved) = carried {
+            self.0.vault.resume(&unsaved);
+            self.set_saved(false);
+            self.adopt(self.open_account(unsaved.session));
+            return Ok(());
+        }
+        let loaded = self.load().await;
+        if loaded.as_ref().is_err_and(VaultError::is_unavailable) {
+            self.keep_loading();
+        }
+        loaded
+    }
+
+    fn carried(&self) -> MutexGuard<'_, Option<UnsavedSession>> {
+        self.0.carried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes to the vault and notes whether it could be reached.
@@ -145,6 +288,7 @@ impl Gateway {
     }
 
     pub(super) async fn load(&self) -> Result<(), VaultError> {
+        self.0.vault.owned()?;
         let loaded = self.0.vault.load().await;
         self.0.vault_reached.store(loaded.is_ok(), Ordering::SeqCst);
         match loaded {
@@ -176,8 +320,12 @@ impl Gateway {
             let (mut pause, longest) = gateway.0.settings.back_off;
             loop {
                 tokio::select! { () = network_sleep(pause) => {}, () = stopping.cancelled() => return }
+                if !matches!(&*gateway.slot(), Slot::Unknown(_)) {
+                    return;
+                }
                 match gateway.load().await {
                     Ok(()) => return tracing::info!("the session store can be read again"),
+                    Err(VaultError::NotOwner(_)) => return,
                     Err(error) => tracing::warn!(%error, "still no session store"),
                 }
                 pause = (pause * 2).min(longest);

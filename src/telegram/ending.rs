@@ -3,6 +3,9 @@
 
 use super::account::Account;
 use super::account::Status;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::Who;
 
 /// Why Telegram has ended a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +86,8 @@ impl Account {
             metrics::counter!("connector_sessions_ended_total", "account" => account, "reason" => reason)
                 .increment(1);
             tracing::warn!(reason = name, account, "Telegram has ended the session");
+            let session = self.id().map_or_else(String::new, |id| id.to_string());
+            audit::record(&Who::Telegram, &Audit::SessionEnded { session: &session, reason: name });
         }
         self.0.closed.cancel();
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use grammers_mtsender::{InvocationError, RpcError};
 
+use super::session::Refusal;
+
 /// Seconds that a flood error without a number counts.
 const FLOOD_WITHOUT_NUMBER: u32 = 60;
 
@@ -95,6 +97,9 @@ impl TelegramError {
 pub(super) fn from_invocation(error: InvocationError, had_key: bool) -> TelegramError {
     match error {
         InvocationError::Rpc(error) => from_rpc(&error),
+        InvocationError::Session(error) if error.downcast_ref() == Some(&Refusal::NotOwned) => {
+            TelegramError::Unreachable(Refusal::NotOwned.to_string())
+        }
         InvocationError::Session(_)
         | InvocationError::Authentication(_)
         | InvocationError::Transport(grammers_mtproto::transport::Error::BadStatus { status: 404 })

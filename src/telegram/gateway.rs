@@ -27,6 +27,7 @@ use crate::domain::login::PendingSignIn;
 use crate::domain::login::Phone;
 use crate::domain::login::SignInStep;
 use crate::lifecycle::Tasks;
+use crate::vault::Holder;
 use crate::vault::Vault;
 use crate::vault::VaultError;
 
@@ -49,6 +50,10 @@ pub(super) struct Shared {
     pub(super) vault_reached: AtomicBool,
     /// Held while the vault is written: what is written must still be the account when it is.
     pub(super) custody: tokio::sync::Mutex<()>,
+    /// Held while a change of owner is followed.
+    pub(super) following: tokio::sync::Mutex<()>,
+    /// A session that the vault has not taken, while this process may not use it.
+    pub(super) carried: Mutex<Option<UnsavedSession>>,
 }
 
 /// A sign-in under way.
@@ -67,6 +72,8 @@ enum Standing {
 
 pub(super) enum Slot {
     Unknown(String),
+    /// Another process owns the session.
+    Elsewhere(Holder),
     SignedOut(Option<String>),
     SignedIn(Account),
 }
@@ -101,24 +108,26 @@ impl Gateway {
             events,
             slot,
             signing_in,
-            saved: watch::Sender::new(true),
+            saved: watch::Sender::new(unsaved.is_none()),
             vault_reached: AtomicBool::new(true),
             custody: tokio::sync::Mutex::default(),
+            following: tokio::sync::Mutex::default(),
+            carried: Mutex::new(unsaved),
         };
         let gateway = Self(Arc::new(shared));
-        if let Some(unsaved) = unsaved {
-            gateway.0.vault.resume(&unsaved);
-            gateway.set_saved(false);
-            gateway.adopt(gateway.open_account(unsaved.session));
-            return Ok(gateway);
-        }
-        match gateway.load().await {
+        let begun = match gateway.0.vault.lease().cloned() {
+            Some(lease) => gateway.stand_by(&lease).await,
+            None => gateway.take_up().await,
+        };
+        match begun {
             Ok(()) => {}
             Err(error) if error.is_unavailable() => {
                 tracing::error!(%error, "starting without the session store");
-                gateway.keep_loading();
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                gateway.close().await;
+                return Err(error);
+            }
         }
         Ok(gateway)
     }
@@ -127,6 +136,7 @@ impl Gateway {
     pub fn state(&self) -> AccountState {
         match &*self.slot() {
             Slot::Unknown(why) => AccountState::Unknown(why.clone()),
+            Slot::Elsewhere(holder) => AccountState::Elsewhere(holder.clone()),
             Slot::SignedOut(reason) => AccountState::SignedOut(reason.clone()),
             Slot::SignedIn(account) => match (account.signed_out(), account.session().user) {
                 (None, Some(user)) => AccountState::SignedIn(user),
@@ -155,6 +165,7 @@ impl Gateway {
     pub fn condition(&self) -> &'static str {
         match &*self.slot() {
             Slot::Unknown(_) => "unknown",
+            Slot::Elsewhere(_) => "standby",
             Slot::SignedOut(_) => "signed_out",
             Slot::SignedIn(account) => match &*account.status().borrow() {
                 Status::Connecting => "connecting",
@@ -170,6 +181,7 @@ impl Gateway {
     /// # Errors
     /// The vault cannot be read, or Telegram cannot be asked.
     pub async fn is_signed_in(&self) -> Result<bool, GatewayError> {
+        self.claim().await?;
         if matches!(&*self.slot(), Slot::Unknown(_)) {
             self.load().await?;
         }
@@ -286,31 +298,6 @@ impl Gateway {
         account.close().await;
     }
 
-    /// Signs out at Telegram and deletes the stored session, also one that Telegram has already ended.
-    pub async fn sign_out(&self) -> Result<(), GatewayError> {
-        if matches!(&*self.slot(), Slot::Unknown(_)) {
-            self.load().await?;
-        }
-        if let Some(account) = self.signed_in() {
-            if account.signed_out().is_none() {
-                sign_in::log_out(&account).await?;
-            }
-            account.close().await;
-        }
-        let _custody = self.0.custody.lock().await;
-        *self.slot() = Slot::SignedOut(Some("signed out".to_owned()));
-        match self.0.vault.delete().await {
-            // What is there now is another's.
-            Err(error @ VaultError::ChangedElsewhere { .. }) => {
-                tracing::warn!(%error, "signed out, nothing deleted");
-            }
-            deleted => deleted?,
-        }
-        self.set_saved(true);
-        *self.slot() = Slot::SignedOut(None);
-        Ok(())
-    }
-
     pub(super) fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
         self.0.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -318,13 +305,15 @@ impl Gateway {
     pub(super) fn signed_in(&self) -> Option<Account> {
         match &*self.slot() {
             Slot::SignedIn(account) => Some(account.clone()),
-            Slot::Unknown(_) | Slot::SignedOut(_) => None,
+            Slot::Unknown(_) | Slot::Elsewhere(_) | Slot::SignedOut(_) => None,
         }
     }
 
     pub(super) fn open_account(&self, session: TelegramSession) -> Account {
         let Shared { settings, ids, tasks, events, .. } = &*self.0;
-        Account::new(session, settings.clone(), ids.clone(), tasks.clone(), Arc::clone(events))
+        let account = Account::new(session, settings.clone(), ids.clone(), tasks.clone(), Arc::clone(events));
+        account.live_session().bind(self.0.vault.lease());
+        account
     }
 
     /// The sign-in that goes on: the one whose connection is open, or one opened anew from what was stored.

@@ -4,19 +4,49 @@
 use std::io;
 
 use grammers_crypto::{AuthKey as CryptoKey, aes, factorize, generate_key_data_from_nonce, rsa};
+use grammers_session::Session as _;
 use grammers_tl_types as tl;
 use num_bigint::BigUint;
 use sha1::{Digest, Sha1};
 use tl::{Cursor, Deserializable, Serializable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::account::Account;
+use super::account::closed;
+use super::errors::TelegramError;
 use super::network::RsaPublicKey;
+use super::proxy;
 use super::proxy::Stream;
 use crate::domain::account::AuthKey;
 use crate::domain::ids::Ids;
 
 /// Longest answer of an exchange; real ones stay under 1 KB.
 const LONGEST_ANSWER: usize = 4096;
+
+impl Account {
+    /// Negotiates a key for the home data centre where the network has an RSA key of its own and the session has none.
+    pub(super) async fn ensure_key(&self) -> Result<(), TelegramError> {
+        let session = self.live_session();
+        let dc = session.home_dc();
+        let Some(rsa_key) = session.network().rsa_key().filter(|_| !session.has_key(dc)) else {
+            return Ok(());
+        };
+        let unknown = || TelegramError::Unexpected(format!("data centre {dc} is not part of this network"));
+        let option = session.dc_option(dc).ok().flatten().ok_or_else(unknown)?;
+        let proxy = self.settings().proxy.as_ref();
+        let negotiation = async {
+            let stream = proxy::dial(option.ipv4, proxy).await?;
+            negotiate(stream, rsa_key, self.ids()).await
+        };
+        let limited = tokio::time::timeout(self.settings().call_limit, negotiation);
+        let key = tokio::select! {
+            key = limited => key.map_err(|_| TelegramError::Unreachable("no key within the time limit".to_owned()))?,
+            () = self.closed() => return Err(closed()),
+        };
+        let key = key.map_err(|error| TelegramError::Unreachable(error.to_string()))?;
+        session.set_key(dc, key).map_err(|error| TelegramError::Unexpected(error.to_string()))
+    }
+}
 
 /// Negotiates a key with the data centre at the other end. The caller sets the time limit.
 ///

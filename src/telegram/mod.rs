@@ -6,6 +6,7 @@
 mod account;
 mod answers;
 mod bot;
+mod bot_tokens;
 mod bots;
 mod connection;
 mod conversation;
@@ -25,6 +26,7 @@ mod rereading;
 mod sending;
 mod session;
 mod sign_in;
+mod tether;
 mod text;
 mod update;
 mod watchdog;

@@ -1,10 +1,11 @@
 //! The session grammers works on, in memory, with what its own storages get wrong put right: the self user is found,
 //! a key is never replaced, and changes are announced so that they can be saved. Snapshots are `TelegramSession`s.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use grammers_session::types::{DcOption, PeerAuth, PeerId, PeerInfo, UpdateState, UpdatesState};
 use grammers_session::{BoxFuture, Session};
+use tokio::sync::Notify;
 use tokio::sync::watch;
 
 use super::network::Network;
@@ -13,6 +14,7 @@ use crate::domain::account::AuthKey;
 use crate::domain::account::KnownPeer;
 use crate::domain::account::TelegramSession;
 use crate::domain::account::UpdatePosition;
+use crate::vault::Lease;
 
 /// Peers kept at most; those who have not written for longest give way.
 const MOST_PEERS: usize = 300;
@@ -23,6 +25,9 @@ pub(super) struct LiveSession {
     data: Mutex<TelegramSession>,
     network: Network,
     changes: watch::Sender<Changes>,
+    /// Under which it may be used; `None`: nobody else can have it.
+    lease: OnceLock<Lease>,
+    dialled: Notify,
 }
 
 /// How often the parts of a session have changed.
@@ -40,12 +45,38 @@ pub(super) enum Refusal {
     /// grammers answers an unknown key (transport error 404) with a new one, which would lose the login.
     #[error("the data centre no longer knows the stored key, which is not replaced")]
     KeyReplaced,
+    /// Nothing dials with a session whose lease is not held.
+    #[error("this process does not hold the session's lease now")]
+    NotOwned,
 }
 
 impl LiveSession {
     pub(super) fn new(mut data: TelegramSession, network: Network) -> Self {
         data.peers.drain(..data.peers.len().saturating_sub(MOST_PEERS));
-        Self { data: Mutex::new(data), network, changes: watch::Sender::default() }
+        Self {
+            data: Mutex::new(data),
+            network,
+            changes: watch::Sender::default(),
+            lease: OnceLock::new(),
+            dialled: Notify::new(),
+        }
+    }
+
+    /// From here on it is used only under this lease.
+    pub(super) fn bind(&self, lease: Option<&Lease>) {
+        if let Some(lease) = lease {
+            // The first one stays: a session has one lease.
+            drop(self.lease.set(lease.clone()));
+        }
+    }
+
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.lease.get()
+    }
+
+    /// Resolves when a connection has been made since it last did.
+    pub(super) async fn dialled(&self) {
+        self.dialled.notified().await;
     }
 
     /// The session as it is now.
@@ -201,6 +232,9 @@ impl Session for LiveSession {
     }
 
     fn dc_option(&self, dc: i32) -> Result<Option<DcOption>, Refusal> {
+        if self.lease().is_some_and(|lease| lease.rest().is_none()) {
+            return Err(Refusal::NotOwned);
+        }
         let data = self.data();
         let centre = data.data_centres.get(&dc);
         let option = self.network.dc_option(dc, centre.and_then(|centre| centre.address));
@@ -209,6 +243,8 @@ impl Session for LiveSession {
     }
 
     fn set_dc_option(&self, option: &DcOption) -> BoxFuture<'_, Result<(), Refusal>> {
+        // grammers writes back where it has just dialled.
+        self.dialled.notify_one();
         ready(self.update_centre(option.id, option.auth_key.map(AuthKey::new), Some(option.ipv4)))
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::lease::Holder;
 use crate::domain::account::Mode;
 use crate::domain::place::Place;
 use crate::domain::seal::KeyId;
@@ -59,6 +60,9 @@ pub enum VaultError {
         /// The mode of this process.
         expected: Mode,
     },
+    /// Another process owns it: this one stands by.
+    #[error("{0}")]
+    NotOwner(Holder),
     /// Somebody else wrote it since we last read or wrote it.
     #[error(
         "{place} was changed by another process: two processes must not share a session; stop one of them, and \

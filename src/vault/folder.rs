@@ -16,6 +16,10 @@ impl File {
         Self(file)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(super) fn beside(&self, name: &str) -> Self {
         Self(self.0.with_file_name(name))
     }
@@ -87,6 +91,8 @@ fn sync_folder(file: &Path) -> io::Result<()> {
     std::fs::File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -1,33 +1,37 @@
 //! Where Telegram sessions are kept: a folder or a bucket. Each is one sealed object, written whole or not at all.
-//! An object that another hand has changed since we last saw it is never written over.
-//!
-//! An object: `TGCS`, format version, mode, then sealed JSON of a `TelegramSession`.
+//! An object that another hand has changed since we last saw it is never written over. Whose it is, `lease` knows.
 
 mod error;
 mod folder;
+mod format;
+mod import;
+mod lease;
 mod s3;
+mod timed;
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
 
 use self::error::Trouble;
 pub use self::error::VaultError;
+use self::import::Import;
+pub use self::lease::Holder;
+pub use self::lease::Lease;
+pub use self::lease::NO_CONDITIONS;
+pub use self::lease::Ownership;
+pub use self::lease::Terms;
 use self::s3::Expected;
+use self::timed::Timed;
 use crate::domain::account::AuthKey;
 use crate::domain::account::Mode;
 use crate::domain::account::TelegramSession;
 use crate::domain::account::UnsavedSession;
 use crate::domain::place::Place;
 use crate::domain::seal::Sealer;
-use crate::domain::seal::UnsealError;
-use crate::domain::string_session::StringSession;
 
-const MAGIC: &[u8; 4] = b"TGCS";
-const FORMAT: u8 = 1;
 /// A session is a few kilobytes; what is larger was not written by us.
 const LARGEST: u64 = 64 * 1024 * 1024;
 /// Writes whose answer was lost that are remembered.
@@ -42,6 +46,9 @@ pub struct Vault {
     mode: Mode,
     sealer: Sealer,
     import: Option<Import>,
+    /// Where it has one, only its owner writes.
+    lease: Option<Lease>,
+    terms: Option<Arc<Terms>>,
     /// One call at a time.
     turn: Arc<tokio::sync::Mutex<()>>,
     seen: Arc<Mutex<Seen>>,
@@ -53,23 +60,15 @@ enum Backend {
     S3(s3::Object),
 }
 
-/// Records how long a step took, however it ends.
-struct Timed {
-    step: &'static str,
-    begun: std::time::Instant,
-}
-
-impl Timed {
-    fn new(step: &'static str) -> Self {
-        Self { step, begun: std::time::Instant::now() }
-    }
-}
-
-impl Drop for Timed {
-    fn drop(&mut self) {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        metrics::histogram!("connector_session_store_seconds", "step" => self.step).record(seconds);
-    }
+/// What sessions can be kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// A folder that can be written.
+    Folder,
+    /// A bucket that can be written, on conditions.
+    Conditions,
+    /// A bucket whose server does not honour conditional writes.
+    NoConditions,
 }
 
 type Digest32 = [u8; 32];
@@ -138,15 +137,34 @@ impl Vault {
             mode,
             sealer,
             import: None,
+            lease: None,
+            terms: None,
             turn: Arc::default(),
             seen: Arc::default(),
         }
     }
 
-    /// Another session in the same place; nothing is imported into it.
+    /// Another session in the same place, on the same terms; nothing is imported into it.
     #[must_use]
     pub fn beside(&self, name: &str) -> Self {
-        Self::with(self.place.beside(name), self.backend.beside(name), name, self.mode, self.sealer.clone())
+        let backend = self.backend.beside(name);
+        let other = Self::with(self.place.beside(name), backend, name, self.mode, self.sealer.clone());
+        match &self.terms {
+            Some(terms) => other.leased(terms),
+            None => other,
+        }
+    }
+
+    /// From here on only the owner of the session's lease writes it. Who calls this sees to the lease.
+    #[must_use]
+    pub fn leased(self, terms: &Arc<Terms>) -> Self {
+        let lease = Lease::new(&self.place, &self.backend, &self.name, terms);
+        Self { lease: Some(lease), terms: Some(Arc::clone(terms)), ..self }
+    }
+
+    /// The session's lease, where it has one.
+    pub const fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
     }
 
     /// Where there is no session, [`Vault::load`] takes the one that this object holds, as a `StringSession`.
@@ -156,7 +174,21 @@ impl Vault {
         Self { import: Some(Import { from, backend }), ..self }
     }
 
+    /// The session as it lies there, whoever owns it; `None` when there is none.
+    ///
+    /// # Errors
+    /// See [`VaultError`].
+    pub async fn look(&self) -> Result<Option<TelegramSession>, VaultError> {
+        let _turn = self.turn.lock().await;
+        let present = self.read().await?;
+        let kept = present.as_ref().map(|present| self.decode(&present.object)).transpose()?;
+        self.seen().settle(present.map(|present| present.digest));
+        Ok(kept.map(|kept| kept.session))
+    }
+
     /// Loads the session; `None` when there is none. One without a user was moved in and is not verified yet.
+    /// Its owner writes it once more where an earlier owner has written it last: what that one may still be about to
+    /// write does not replace it then.
     ///
     /// # Errors
     /// See [`VaultError`].
@@ -164,11 +196,17 @@ impl Vault {
         let _turn = self.turn.lock().await;
         let _timed = Timed::new("load");
         let present = self.read().await?;
-        let session = present.as_ref().map(|present| self.decode(&present.object)).transpose()?;
-        self.seen().settle(present.map(|present| present.digest));
-        match (&self.import, session) {
+        let kept = present.as_ref().map(|present| self.decode(&present.object)).transpose()?;
+        self.seen().settle(present.as_ref().map(|present| present.digest));
+        match (&self.import, kept) {
             (Some(import), None) => import.session().await.map(Some),
-            (_, session) => Ok(session),
+            (_, None) => Ok(None),
+            (_, Some(kept)) => {
+                if self.epoch().is_some_and(|epoch| epoch != kept.epoch) {
+                    self.write(present, &kept.session).await?;
+                }
+                Ok(Some(kept.session))
+            }
         }
     }
 
@@ -179,8 +217,14 @@ impl Vault {
     pub async fn save(&self, session: &TelegramSession) -> Result<(), VaultError> {
         let _turn = self.turn.lock().await;
         let _timed = Timed::new("save");
+        self.owned()?;
         let present = self.read().await?;
         self.guard(present.as_ref())?;
+        self.write(present, session).await
+    }
+
+    /// Writes it over `present`.
+    async fn write(&self, present: Option<Present>, session: &TelegramSession) -> Result<(), VaultError> {
         let object = self.encode(session)?;
         let digest = digest(&object);
         self.seen().attempt(Some(digest));
@@ -192,7 +236,7 @@ impl Vault {
                     Some(Present { tag: Some(tag), .. }) => Expected::Tag(tag),
                     Some(Present { tag: None, .. }) => Expected::Anything,
                 };
-                Box::pin(server.write(object, expected)).await
+                Box::pin(server.write(object, expected)).await.map(|_| ())
             }
         };
         match written {
@@ -205,6 +249,26 @@ impl Vault {
         Ok(())
     }
 
+    /// Whether this process may use and write the session.
+    ///
+    /// # Errors
+    /// [`VaultError::NotOwner`], or [`VaultError::Unavailable`] where the lease could not be had or renewed.
+    pub fn owned(&self) -> Result<(), VaultError> {
+        let Some(lease) = self.lease.as_ref().filter(|lease| lease.epoch().is_none()) else { return Ok(()) };
+        let unavailable = |why: &str| self.error(Trouble::Unavailable(std::io::Error::other(why.to_owned())));
+        Err(match &*lease.ownership().borrow() {
+            Ownership::Standby(holder) => VaultError::NotOwner(holder.clone()),
+            Ownership::Unknown(why) => unavailable(why),
+            Ownership::Held { .. } | Ownership::Lapsed => {
+                unavailable("the lease could not be renewed in time")
+            }
+        })
+    }
+
+    fn epoch(&self) -> Option<u64> {
+        self.lease.as_ref().and_then(Lease::epoch)
+    }
+
     /// Deletes the session; nothing happens when there is none.
     ///
     /// # Errors
@@ -212,6 +276,7 @@ impl Vault {
     pub async fn delete(&self) -> Result<(), VaultError> {
         let _turn = self.turn.lock().await;
         let _timed = Timed::new("delete");
+        self.owned()?;
         if !matches!(self.seen().last, Last::Nothing) {
             self.guard(self.read().await?.as_ref())?;
         }
@@ -225,24 +290,20 @@ impl Vault {
         Ok(())
     }
 
-    /// Whether sessions can be kept here: writes and removes a probe beside the session. Returns what was seen.
+    /// Whether sessions can be kept here: writes and removes a probe beside the session, with `unique` in its name.
+    /// Returns what was seen.
     ///
     /// # Errors
     /// [`VaultError::Unavailable`], [`VaultError::Refused`].
-    pub async fn probe(&self) -> Result<String, VaultError> {
+    pub async fn probe(&self, unique: &str) -> Result<Probe, VaultError> {
         let seen = match &self.backend {
-            Backend::Folder(file) => {
-                file.probe().await.map(|()| "the folder can be written").map_err(Trouble::from)
+            Backend::Folder(file) => file.probe().await.map(|()| Probe::Folder).map_err(Trouble::from),
+            Backend::S3(server) => {
+                let honoured = Box::pin(server.probe(unique)).await;
+                honoured.map(|honoured| if honoured { Probe::Conditions } else { Probe::NoConditions })
             }
-            Backend::S3(server) => server.probe().await.map(|conditional| {
-                if conditional {
-                    "the bucket can be written, with conditions"
-                } else {
-                    "the bucket can be written, but the server does not honour conditional writes"
-                }
-            }),
         };
-        seen.map(str::to_owned).map_err(|trouble| self.error(trouble))
+        seen.map_err(|trouble| self.error(trouble))
     }
 
     /// The session as it is to be kept elsewhere until [`Vault::save`] succeeds, in this process or in the next.
@@ -268,15 +329,25 @@ impl Vault {
         };
         let allowed = match last {
             // What is there must at least be ours.
-            Last::Nothing => present.map(|present| self.decode(&present.object)).transpose().map(|_| true)?,
+            Last::Nothing => present
+                .map(|present| self.decode(&present.object))
+                .transpose()?
+                .is_none_or(|kept| self.may_replace(kept.epoch)),
             Last::Object(seen) => seen == now || known,
             Last::Before(seen, _) if seen == now || known => true,
             Last::Before(_, key) => match present {
                 None => true,
-                Some(present) => key.is_some() && self.decode(&present.object)?.home_key() == key.as_deref(),
+                Some(present) => {
+                    key.is_some() && self.decode(&present.object)?.session.home_key() == key.as_deref()
+                }
             },
         };
         if allowed { Ok(()) } else { Err(self.error(Trouble::Changed)) }
+    }
+
+    /// Whether what was written in that epoch is older than what this process writes.
+    fn may_replace(&self, epoch: u64) -> bool {
+        self.epoch().is_none_or(|ours| epoch <= ours)
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -294,48 +365,6 @@ impl Vault {
     async fn read(&self) -> Result<Option<Present>, VaultError> {
         let read = self.backend.read().await.map_err(|trouble| self.error(trouble))?;
         Ok(read.map(|(object, tag)| Present { digest: digest(&object), object, tag }))
-    }
-
-    /// Sealed bytes are bound to the object's name and mode, so one cannot be passed off as another.
-    fn context(&self, mode: Mode) -> String {
-        format!("vault/{mode}/{}", self.name)
-    }
-
-    fn encode(&self, session: &TelegramSession) -> Result<Vec<u8>, VaultError> {
-        let json = serde_json::to_vec(session)
-            .map(Zeroizing::new)
-            .map_err(|error| self.error(Trouble::Unavailable(error.into())))?;
-        let mut object = MAGIC.to_vec();
-        object.push(FORMAT);
-        object.push(match self.mode {
-            Mode::Telegram => b't',
-            Mode::Sandbox => b's',
-        });
-        object.extend(self.sealer.seal(&self.context(self.mode), &json));
-        Ok(object)
-    }
-
-    fn decode(&self, object: &[u8]) -> Result<TelegramSession, VaultError> {
-        let damaged = || VaultError::Damaged { place: self.place() };
-        let rest = object.strip_prefix(MAGIC).ok_or_else(damaged)?;
-        let ([FORMAT, mode], sealed) = rest.split_first_chunk::<2>().ok_or_else(damaged)? else {
-            return Err(damaged());
-        };
-        let found = match mode {
-            b't' => Mode::Telegram,
-            b's' => Mode::Sandbox,
-            _ => return Err(damaged()),
-        };
-        if found != self.mode {
-            return Err(VaultError::OtherMode { place: self.place(), found, expected: self.mode });
-        }
-        let json = self.sealer.open(&self.context(found), sealed).map_err(|error| match error {
-            UnsealError::OtherKey { sealed_with, configured } => {
-                VaultError::OtherKey { place: self.place(), sealed_with, configured }
-            }
-            UnsealError::Damaged => damaged(),
-        })?;
-        serde_json::from_slice(&json).map_err(|_| damaged())
     }
 }
 
@@ -362,27 +391,6 @@ impl Backend {
             // Boxed: the SDK's futures are larger than all of ours together.
             Self::S3(server) => Box::pin(server.read()).await,
         }
-    }
-}
-
-/// A session that another program left as a `StringSession`. It is read, never written.
-#[derive(Clone, Debug)]
-struct Import {
-    from: Place,
-    backend: Backend,
-}
-
-impl Import {
-    async fn session(&self) -> Result<TelegramSession, VaultError> {
-        let refused = |why: String| VaultError::new(&self.from, Trouble::Refused(why));
-        let read = self.backend.read().await;
-        let read = read.map_err(|trouble| VaultError::new(&self.from, trouble))?;
-        let advice = "correct or unset CONNECTOR_IMPORT_SESSION";
-        let (text, _) = read.ok_or_else(|| refused(format!("there is no session to import: {advice}")))?;
-        let session = StringSession::parse(&Zeroizing::new(text));
-        let session = session.map_err(|why| refused(format!("not a session to import: {why}; {advice}")))?;
-        tracing::info!(from = %self.from, "importing a session; it is verified with Telegram before it is saved");
-        Ok(session.into_session())
     }
 }
 

@@ -121,8 +121,13 @@ impl Object {
         Ok(Some((object, tag)))
     }
 
-    /// Writes the object where what is there is still what is expected, as far as the server can tell.
-    pub(super) async fn write(&self, object: Vec<u8>, expected: Expected<'_>) -> Result<(), Trouble> {
+    /// Writes the object where what is there is still what is expected, as far as the server can tell. Returns the
+    /// server's tag for it.
+    pub(super) async fn write(
+        &self,
+        object: Vec<u8>,
+        expected: Expected<'_>,
+    ) -> Result<Option<String>, Trouble> {
         let call = self.put(object.clone());
         let call = match expected {
             Expected::Absent => call.if_none_match("*"),
@@ -154,27 +159,38 @@ impl Object {
         }
     }
 
-    /// Writes and removes an object beside it. Whether the server honours conditional writes.
-    pub(super) async fn probe(&self) -> Result<bool, Trouble> {
-        let key = format!("{}.probe", self.key.trim_end_matches(".session"));
-        let probe = Self { key, ..self.clone() };
-        let write = || sent(probe.put(b"probe".to_vec()).if_none_match("*"));
-        let honoured = match write().await {
-            // The second write must not succeed.
-            Ok(()) => match write().await {
-                Ok(()) => false,
-                Err(Answer::Changed) => true,
-                Err(answer) => return Err(answer.trouble()),
-            },
-            Err(Answer::Changed) => true, // an earlier probe is still there
+    /// Writes and removes an object beside it, whose name has `unique` in it, so that two probes do not meet. Whether
+    /// the server honours conditional writes, both kinds of them.
+    pub(super) async fn probe(&self, unique: &str) -> Result<bool, Trouble> {
+        let probe = Self { key: format!("{}.probe-{unique}", self.key), ..self.clone() };
+        let honoured = Box::pin(probe.conditions_are_honoured()).await;
+        if honoured.is_ok() {
+            probe.delete().await?;
+        }
+        honoured
+    }
+
+    async fn conditions_are_honoured(&self) -> Result<bool, Trouble> {
+        let object = || self.put(b"probe".to_vec());
+        match sent(object().if_none_match("*")).await {
+            Ok(_) | Err(Answer::Changed) => {}
             Err(Answer::NotImplemented) => {
-                sent(probe.put(b"probe".to_vec())).await.map_err(Answer::trouble)?;
-                false
+                sent(object()).await.map_err(Answer::trouble)?;
+                return Ok(false);
             }
             Err(answer) => return Err(answer.trouble()),
-        };
-        probe.delete().await?;
-        Ok(honoured)
+        }
+        // There is one now, and it has another tag: neither write must succeed.
+        for forbidden in
+            [object().if_none_match("*"), object().if_match("\"00000000000000000000000000000000\"")]
+        {
+            match sent(forbidden).await {
+                Ok(_) | Err(Answer::NotImplemented) => return Ok(false),
+                Err(Answer::Changed) => {}
+                Err(answer) => return Err(answer.trouble()),
+            }
+        }
+        Ok(true)
     }
 
     fn put(&self, object: Vec<u8>) -> PutObjectFluentBuilder {
@@ -187,9 +203,9 @@ impl Object {
     }
 }
 
-async fn sent(call: PutObjectFluentBuilder) -> Result<(), Answer> {
+async fn sent(call: PutObjectFluentBuilder) -> Result<Option<String>, Answer> {
     match call.send().await {
-        Ok(_) => Ok(()),
+        Ok(written) => Ok(written.e_tag),
         Err(error) => Err(Answer::of(&error)),
     }
 }

@@ -3,6 +3,7 @@
 //! nothing: what was not settled is sent again, with the same `webhook-id`.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ use tokio::sync::Semaphore;
 use super::courier::Carried;
 use super::courier::Courier;
 use super::courier::Parcel;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::ProjectAct;
+use crate::audit::Who;
 use crate::domain::auth_session::LIFETIME;
 use crate::domain::clock::Clock;
 use crate::domain::clock::Timestamp;
@@ -308,13 +313,18 @@ impl Dispatcher {
             return Ok(());
         }
         // As the project is then: its owner, or another exchange, may have changed it.
-        let url = url.to_owned();
-        let change = move |project: &mut Project| judge(project, &url, &attempt).apply(project);
+        let switched_off = AtomicBool::new(false);
+        let change = |project: &mut Project| {
+            let was_on = project.webhook_disabled.is_none();
+            judge(project, url, &attempt).apply(project);
+            switched_off.store(was_on && project.webhook_disabled.is_some(), Ordering::SeqCst);
+        };
         let changed = self.0.store.change_project(&project.id, &change).await?;
-        if let (Judgement::SwitchOff(why), Some(changed)) = (judgement, changed)
-            && changed.webhook_disabled.is_some()
-        {
+        if let Some(changed) = changed.filter(|_| switched_off.load(Ordering::SeqCst)) {
+            let why = changed.webhook_disabled.as_deref().unwrap_or_default();
             tracing::warn!(project = %project.id, %why, "a webhook was switched off");
+            let act = ProjectAct::WebhookDisabled;
+            audit::record(&Who::Service, &Audit::Project { act, project: &project.id, detail: Some(why) });
         }
         Ok(())
     }

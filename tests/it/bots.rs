@@ -225,12 +225,12 @@ async fn a_session_store_out_of_reach_is_waited_for_before_and_after_the_sign_in
     world.start().await.unwrap();
     // It knows that nothing is stored, and its sign-in is under way.
     world.faults_are_spent().await;
-    std::fs::write(&folder, "in the way").unwrap();
+    let session = folder.join(format!("bot-{id}.session"));
+    std::fs::create_dir_all(session.join("in the way")).unwrap();
     world.heal().await;
     world.bot_is("ok").await;
-    std::fs::remove_file(&folder).unwrap();
-    let session = folder.join(format!("bot-{id}.session"));
-    eventually("its session is stored", || async { session.exists() }).await;
+    std::fs::remove_dir_all(&session).unwrap();
+    eventually("its session is stored", || async { session.is_file() }).await;
     world.restart().await;
     world.bot_is("ok").await;
     assert_eq!(sign_ins(&world).await, 2);

@@ -170,7 +170,13 @@ async fn serve_sandbox_alone_needs_nothing_and_survives_kill_nine_with_its_peopl
 
     let first = Process::start(&arguments, &[]);
     bot_is(&first, "ok").await;
-    let sessions = || std::fs::read_dir(folder.path().join("sessions")).map_or(0, Iterator::count);
+    let stored = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.unwrap().path().extension().is_some_and(|extension| extension == "session")
+    };
+    let sessions = || {
+        let files = std::fs::read_dir(folder.path().join("sessions"));
+        files.map_or(0, |files| files.map(stored).filter(|stored| *stored).count())
+    };
     crate::support::eventually("the bot's session is stored", || async { sessions() == 1 }).await;
     assert_eq!(control(&first).get("/api/accounts").await.json().as_array().unwrap().len(), 3);
     assert!(first.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(206));

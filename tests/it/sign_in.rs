@@ -464,8 +464,8 @@ async fn a_session_that_cannot_be_saved_is_kept_and_saved_later() {
     let mut world = World::new().await;
     world.request_code(ALICE).await;
     let code = world.code(ALICE).await;
-    let folder = world.session_folder();
-    std::fs::write(&folder, "in the way").unwrap();
+    let file = world.session_folder().join("account.session");
+    std::fs::create_dir_all(file.join("in the way")).unwrap();
     let body = json!({ "phone": ALICE, "password": code });
     let answer = world.sign_in(body.clone()).await;
     assert_eq!(answer.refusal(), (503, "SESSION_STORE_UNAVAILABLE".into()));
@@ -478,10 +478,10 @@ async fn a_session_that_cannot_be_saved_is_kept_and_saved_later() {
     assert_eq!(world.state().await, "signed_in");
     assert_eq!(world.sign_in(body.clone()).await.refusal(), (503, "SESSION_STORE_UNAVAILABLE".into()));
 
-    std::fs::remove_file(&folder).unwrap();
+    std::fs::remove_dir_all(&file).unwrap();
     let answer = world.sign_in(body).await;
     assert!(answer.is_empty(200), "{answer:?}");
-    assert!(folder.join("account.session").exists());
+    assert!(file.is_file());
     assert_eq!(world.service.get("/readyz").await.json()["session_store"], "ok");
     world.restart().await;
     assert_eq!(world.state().await, "signed_in");

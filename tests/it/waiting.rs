@@ -185,7 +185,7 @@ async fn a_stream_tells_the_status_at_once_then_what_happens_then_ends() {
     let path = url.strip_prefix(world.service.url()).unwrap();
     for guess in [
         format!("/api/v1/events/{}", attempt.id()),
-        format!("{}x", &path[..path.len() - 1]),
+        format!("{}{}", &path[..path.len() - 1], if path.ends_with('x') { 'y' } else { 'x' }),
         "/api/v1/events/x".to_owned(),
     ] {
         assert_eq!(world.service.get(&guess).await.refusal(), (404, "SESSION_NOT_FOUND".into()), "{guess}");

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
 
 use crate::domain::ids::Ids;
 
@@ -15,9 +16,24 @@ pub(crate) const ID_LENGTH: usize = 28;
 const CODE_LENGTH: usize = 8;
 
 /// The secret by which an app polls: `sess_` and 32 characters, 190 bits. At most 64 characters, `A-Za-z0-9_-`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionToken(String);
+
+impl AsRef<[u8]> for SessionToken {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// In constant time, as every secret.
+impl PartialEq for SessionToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for SessionToken {}
 
 impl SessionToken {
     /// A fresh token.

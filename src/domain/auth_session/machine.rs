@@ -16,6 +16,7 @@ use super::Via;
 use crate::domain::clock::Timestamp;
 use crate::domain::errand::Errand;
 use crate::domain::errand::Task;
+use crate::domain::ids::Secret;
 use crate::domain::language::Language;
 
 /// How long it is worth telling what came of a sign-in.
@@ -49,7 +50,7 @@ pub enum Event {
         /// Who says so, and how.
         answer: Answer,
         /// E.164.
-        phone: String,
+        phone: Secret<String>,
     },
     /// The app's server takes the request back.
     CancelByServer,
@@ -158,7 +159,7 @@ impl AuthSession {
                 if !self.opening.as_ref().is_some_and(|opening| opening.awaits_contact) {
                     return Err(Refused::NoContactAsked);
                 }
-                next.accept(Some(phone.clone()), now);
+                next.accept(Some(phone.reveal().clone()), now);
                 Ok(next.and_tell_outcome(now))
             }
             Event::CancelByServer => {

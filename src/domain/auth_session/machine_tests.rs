@@ -166,7 +166,8 @@ fn the_right_number_confirms_and_a_wrong_one_cancels() {
 fn a_wanted_phone_number_keeps_it_pending_until_it_is_given() {
     let opened = done(&session(true, None), &open(ALICE, 10), at(1));
     let opened = done(&opened, &Event::PromptSent(Some(20)), at(1));
-    let give = |person| Event::Contact { answer: words(person), phone: "+15550100001".to_owned() };
+    let give =
+        |person| Event::Contact { answer: words(person), phone: Secret::new("+15550100001".to_owned()) };
     assert_eq!(opened.apply(&give(ALICE), at(2)), Err(Refused::NoContactAsked));
     let step = opened.apply(&yes(ALICE), at(2)).unwrap();
     assert!(matches!(step.errands.as_slice(), [Errand { task: Task::AskContact { .. }, .. }]));

@@ -4,6 +4,7 @@
 mod ids;
 mod machine;
 mod origin;
+mod printing;
 
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub struct Via {
 }
 
 /// Who is signing in, as Telegram told it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
     /// Telegram's user id.
     pub id: i64,
@@ -52,7 +53,7 @@ pub struct Person {
 }
 
 /// Where the request came from, as the prompt tells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Browser and system, as in "Firefox on Linux"; `None`: not known.
     pub device: Option<Device>,
@@ -81,7 +82,7 @@ pub struct MatchCode {
 }
 
 /// What an app wants when it creates a session.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// Which project.
     pub project: ProjectId,
@@ -100,7 +101,7 @@ pub struct Request {
 }
 
 /// One attempt to sign in. Changed only by [`AuthSession::apply`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthSession {
     /// Its public id: start parameter, callback data, `jti`.
     pub id: SessionId,
@@ -157,7 +158,7 @@ pub struct Opening {
 }
 
 /// What came of a session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// Nobody has decided.
     Pending,

@@ -20,7 +20,7 @@ use crate::flows::accounts::Deliverer;
 use crate::flows::accounts::Nobody;
 
 /// What is known of who asks for a session.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Client {
     pub(crate) origin: Origin,
     pub(crate) language: Option<Language>,
@@ -28,7 +28,7 @@ pub(crate) struct Client {
 }
 
 /// A new session, as its app learns of it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Created {
     pub(crate) session: AuthSession,
     pub(crate) links: Links,
@@ -44,6 +44,7 @@ impl Auth {
         client: Client,
     ) -> Result<Created, AuthError> {
         let project = self.admitted(project, caller).await?;
+        self.may_create(&project, caller)?;
         self.create(&project, client).await
     }
 
@@ -55,6 +56,7 @@ impl Auth {
         client: Client,
     ) -> Result<Created, AuthError> {
         let project = self.authenticated(project, caller).await?;
+        self.may_create(&project, caller)?;
         self.create(&project, client).await
     }
 
@@ -102,6 +104,7 @@ impl Auth {
                 Ok(deliverer)
             }
             Err(Nobody::AtAll) => Err(AuthError::NoTelegramAccount),
+            Err(Nobody::Here(wait)) => Err(AuthError::NotOwner(wait)),
             Err(Nobody::Yet) => {
                 let account = accounts.bot_of(project).ok_or(AuthError::TelegramUnreachable)?;
                 let username = store.username(account).await?.ok_or(AuthError::TelegramUnreachable)?;

@@ -2,23 +2,34 @@
 //! Telegram is in `flows::confirm`.
 
 mod create;
+mod error;
+mod limits;
 mod links;
+mod places;
+mod polls;
+mod receipts;
 mod watch;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-
-use sha2::{Digest, Sha256};
+use std::time::Duration;
 
 pub(crate) use self::create::Client;
 pub(crate) use self::create::Created;
+pub use self::error::AuthError;
+pub use self::limits::AppLimits;
+use self::limits::Limits;
+pub use self::places::HeldLimits;
+use self::receipts::receipt;
+use self::receipts::repeats;
+use self::receipts::used_at;
 pub(crate) use self::watch::Watch;
 use super::accounts::Accounts;
 use super::to_its_end::to_its_end;
 use crate::domain::account::Mode;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Event;
-use crate::domain::auth_session::REPEAT;
 use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::SessionToken;
 use crate::domain::auth_session::State;
@@ -33,7 +44,6 @@ use crate::domain::proof::BadProof;
 use crate::lifecycle::Tasks;
 use crate::store::Applied;
 use crate::store::Store;
-use crate::store::StoreError;
 
 use super::outbox::Outbox;
 
@@ -61,6 +71,7 @@ struct Shared {
     tasks: Tasks,
     mode: Mode,
     links: LinkSettings,
+    limits: Limits,
     /// Names of bots that the store has.
     usernames: Mutex<HashMap<i64, String>>,
 }
@@ -71,65 +82,19 @@ impl std::fmt::Debug for Auth {
     }
 }
 
-/// Why an app does not get what it asks for.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthError {
-    /// There is no such project.
-    #[error("there is no project with this id")]
-    ProjectNotFound,
-    /// The project is paused.
-    #[error("the project is paused: no new sign-ins")]
-    ProjectInactive,
-    /// The project demands its secret key.
-    #[error("the project's public access is off: send its secret key as a Bearer token")]
-    PublicAccessDisabled,
-    /// A page that may not call.
-    #[error("this origin is not among the project's allowed_origins")]
-    OriginNotAllowed,
-    /// The secret key is missing or not this project's.
-    #[error("the secret key is missing or not this project's")]
-    SecretWrong,
-    /// There is no such session in this project.
-    #[error("there is no session with this token in this project")]
-    SessionNotFound,
-    /// Not a proof of this project.
-    #[error("the proof is not one, or its signature is not this project's")]
-    InvalidProof,
-    /// A phone number can only be asked for by a bot.
-    #[error("req_phone needs a bot: set TELEGRAM_BOT_TOKEN or the project's bot_token")]
-    PhoneNeedsBot,
-    /// Nobody can deliver the prompt.
-    #[error(
-        "no Telegram account delivers prompts: sign one in with POST /sign_in, or set TELEGRAM_BOT_TOKEN"
-    )]
-    NoTelegramAccount,
-    /// The user account has no username, so there is no link to it.
-    #[error(
-        "the signed-in Telegram account has no username: give it one in Telegram, or set CONNECTOR_DEEPLINK_BY_PHONE"
-    )]
-    NoUsername,
-    /// The account that delivers the prompts has never been reached.
-    #[error("Telegram has not been reached yet, so the account that delivers the prompts is not known")]
-    TelegramUnreachable,
-    /// The service is out of ids or cannot sign: our fault.
-    #[error("the proof could not be signed")]
-    Unsigned,
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// Who calls, as far as the request tells.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Caller {
     /// The `Origin` header.
     pub(crate) origin: Option<String>,
     /// The Bearer token.
     pub(crate) key: Option<String>,
+    /// The client's address.
+    pub(crate) from: Option<IpAddr>,
 }
 
 /// How a session stands, with what an app is told.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Standing {
     Pending,
     Confirmed(Box<Confirmed>),
@@ -139,7 +104,7 @@ pub(crate) enum Standing {
 }
 
 /// A confirmation.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Confirmed {
     pub(crate) session: AuthSession,
     pub(crate) project: Arc<Project>,
@@ -147,7 +112,7 @@ pub(crate) struct Confirmed {
 }
 
 /// What names the session to consume.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Claim {
     Token(SessionToken),
     Proof(String),
@@ -165,9 +130,10 @@ impl Auth {
         tasks: Tasks,
         mode: Mode,
         links: LinkSettings,
+        limits: AppLimits,
     ) -> Self {
-        let usernames = Mutex::default();
-        Self(Arc::new(Shared { store, accounts, outbox, clock, ids, tasks, mode, links, usernames }))
+        let (usernames, limits) = (Mutex::default(), Limits::new(limits));
+        Self(Arc::new(Shared { store, accounts, outbox, clock, ids, tasks, mode, links, limits, usernames }))
     }
 
     /// How a session stands. With `wait`, a pending one is held until it is decided or the time is over.
@@ -176,14 +142,16 @@ impl Auth {
         project: &str,
         token: &SessionToken,
         caller: &Caller,
-        wait: Option<std::time::Duration>,
+        wait: Option<Duration>,
     ) -> Result<Standing, AuthError> {
-        let name = project;
+        let (name, id) = (project, token.id());
+        self.paced(&id).await?;
         let mut project = self.admitted(name, caller).await?;
-        let id = token.id();
         let mut session = self.session_of(&project, &id).await?;
         if let Some(wait) = wait
             && session.status(self.0.clock.now()) == Status::Pending
+            // Who has no place gets the answer of a plain poll.
+            && let Some(_place) = self.0.limits.places.take(&project.id, caller.from)
         {
             session = self.decided_within(&project, &id, wait).await?;
             // Meanwhile its owner may have replaced its secret, or closed it to this caller.
@@ -264,8 +232,10 @@ impl Auth {
         if !project.allows_origin(caller.origin.as_deref()) {
             return Err(AuthError::OriginNotAllowed);
         }
-        let keyed = || caller.key.as_deref().is_some_and(|key| project.secret.is(key));
-        if !project.settings.public_access && !keyed() {
+        if !project.settings.public_access && !shows_key(&project, caller) {
+            if caller.key.is_some() {
+                self.wrong_key(&project, caller)?;
+            }
             return Err(AuthError::PublicAccessDisabled);
         }
         Ok(project)
@@ -276,6 +246,7 @@ impl Auth {
         let key = caller.key.as_deref().ok_or(AuthError::SecretWrong)?;
         let project = self.project(id).await?;
         if !project.secret.is(key) {
+            self.wrong_key(&project, caller)?;
             return Err(AuthError::SecretWrong);
         }
         Ok(project)
@@ -346,31 +317,7 @@ impl Auth {
     }
 }
 
-/// When a session was consumed.
-const fn used_at(session: &AuthSession) -> Option<Timestamp> {
-    match &session.state {
-        State::Used { at, .. } => Some(*at),
-        State::Pending | State::Confirmed { .. } | State::Cancelled { .. } | State::Expired { .. } => None,
-    }
-}
-
-/// When the session was consumed, if that was just now and with the same `Idempotency-Key`.
-fn repeats(session: &AuthSession, receipt: Option<&str>, now: Timestamp) -> Option<Timestamp> {
-    match &session.state {
-        State::Used { at, receipt: Some(kept), .. } if !session.forgotten => {
-            (receipt == Some(kept.as_str()) && now < at.plus(REPEAT)).then_some(*at)
-        }
-        State::Used { .. }
-        | State::Pending
-        | State::Confirmed { .. }
-        | State::Cancelled { .. }
-        | State::Expired { .. } => None,
-    }
-}
-
-/// What is kept of an `Idempotency-Key`.
-fn receipt(project: &Project, key: &str) -> String {
-    use base64::Engine as _;
-    let digest = Sha256::new_with_prefix(project.id.as_str()).chain_update([0]).chain_update(key).finalize();
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)
+/// Whether the caller shows the project's secret key.
+fn shows_key(project: &Project, caller: &Caller) -> bool {
+    caller.key.as_deref().is_some_and(|key| project.secret.is(key))
 }

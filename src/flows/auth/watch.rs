@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Auth;
 use super::AuthError;
 use super::Caller;
+use super::places::Place;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::ID_LENGTH;
 use crate::domain::auth_session::SessionId;
@@ -24,6 +25,7 @@ pub(crate) struct Watch {
     wakeup: Wakeup,
     stopping: CancellationToken,
     told: Option<Notice>,
+    _place: Place,
 }
 
 /// What a watcher is told.
@@ -75,7 +77,9 @@ impl Auth {
         if !project.allows_origin(caller.origin.as_deref()) {
             return Err(AuthError::OriginNotAllowed);
         }
-        Ok(Watch { auth: self.clone(), id, wakeup, stopping: self.0.tasks.stopping(), told: None })
+        let place = self.0.limits.places.take(&project.id, caller.from).ok_or(AuthError::TooManyHeld)?;
+        let stopping = self.0.tasks.stopping();
+        Ok(Watch { auth: self.clone(), id, wakeup, stopping, told: None, _place: place })
     }
 }
 

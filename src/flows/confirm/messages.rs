@@ -15,6 +15,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::errand::Errand;
 use crate::domain::errand::Reply;
 use crate::domain::errand::Task;
+use crate::domain::ids::Secret;
 use crate::domain::language::Language;
 use crate::domain::login::Phone;
 use crate::flows::texts;
@@ -158,7 +159,7 @@ impl Confirm {
         let Some(phone) = phone else {
             return self.reply(message, Reply::SendYourContact, message.language(Some(session))).await;
         };
-        let event = Event::Contact { answer: message.answer(), phone: phone.e164() };
+        let event = Event::Contact { answer: message.answer(), phone: Secret::new(phone.e164()) };
         if let Applied::Done(step) = self.store.apply(&session.id, &event, message.now).await? {
             self.follow_up(*step);
         }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use super::DeveloperError;
 use super::Developers;
-use super::slowing::Attempt;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::DeveloperAct;
+use crate::audit::Who;
 use crate::domain::clock::Timestamp;
 use crate::domain::developer::AccessToken;
 use crate::domain::developer::Developer;
@@ -15,10 +18,13 @@ use crate::domain::developer::Email;
 use crate::domain::developer::Grant;
 use crate::domain::developer::KeptPassword;
 use crate::domain::ids::Secret;
+use crate::flows::slowing::Attempt;
 
 /// How long an access token is good unless asked otherwise, and at most (contract, section 3).
 const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The outcome of what went well, in the audit log.
+const OK: &str = "ok";
 /// How often tokens that have ended are removed, milliseconds.
 const SWEEP: i64 = 3_600_000;
 
@@ -85,6 +91,8 @@ impl Developers {
                 developer = %id,
                 "the bootstrap developer had another password: it is CONNECTOR_BOOTSTRAP_PASSWORD now, and their tokens have ended"
             );
+            let who = Who::Developer(id.clone(), None);
+            note(&who, DeveloperAct::Reset, OK);
         }
         Ok(id)
     }
@@ -95,6 +103,11 @@ impl Developers {
         credentials: Credentials,
         from: IpAddr,
     ) -> Result<Granted, DeveloperError> {
+        let made = self.try_register(credentials, from).await;
+        made.inspect_err(|error| note(&Who::Stranger(Some(from)), DeveloperAct::RegisterRefused, code(error)))
+    }
+
+    async fn try_register(&self, credentials: Credentials, from: IpAddr) -> Result<Granted, DeveloperError> {
         if !self.0.policy.registration_open {
             return Err(DeveloperError::RegistrationClosed);
         }
@@ -112,7 +125,7 @@ impl Developers {
             if !developers.0.store.insert_developer(&developer).await? {
                 return Err(DeveloperError::EmailTaken);
             }
-            tracing::info!(developer = %developer.id, "a developer has registered");
+            note(&Who::Developer(developer.id.clone(), Some(from)), DeveloperAct::Registered, OK);
             developers.grant(developer.id, lifetime).await
         })
         .await
@@ -124,6 +137,23 @@ impl Developers {
         credentials: Credentials,
         from: IpAddr,
     ) -> Result<Granted, DeveloperError> {
+        match self.try_login(credentials, from).await {
+            Ok((developer, granted)) => {
+                note(&Who::Developer(developer, Some(from)), DeveloperAct::LoggedIn, OK);
+                Ok(granted)
+            }
+            Err(error) => {
+                note(&Who::Stranger(Some(from)), DeveloperAct::LoginRefused, code(&error));
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_login(
+        &self,
+        credentials: Credentials,
+        from: IpAddr,
+    ) -> Result<(DeveloperId, Granted), DeveloperError> {
         let Credentials { email, password, lifetime: asked } = credentials;
         let lifetime = lifetime(asked)?;
         let attempt = self.0.slowing.sign_in(&email, from, self.0.clock.now());
@@ -132,7 +162,8 @@ impl Developers {
             Ok(Some(developer)) => {
                 self.0.slowing.succeeded(attempt, self.0.clock.now());
                 self.sweep();
-                self.grant(developer, lifetime).await
+                let granted = self.grant(developer.clone(), lifetime).await?;
+                Ok((developer, granted))
             }
             Ok(None) => Err(DeveloperError::LoginInvalid),
             Err(error) => {
@@ -142,9 +173,16 @@ impl Developers {
         }
     }
 
-    /// Makes a token worthless.
-    pub(crate) async fn logout(&self, token: &AccessToken) -> Result<(), DeveloperError> {
-        Ok(self.0.store.delete_grant(token).await?)
+    /// Makes a developer's token worthless.
+    pub(crate) async fn logout(
+        &self,
+        developer: DeveloperId,
+        token: &AccessToken,
+        from: Option<IpAddr>,
+    ) -> Result<(), DeveloperError> {
+        self.0.store.delete_grant(token).await?;
+        note(&Who::Developer(developer, from), DeveloperAct::LoggedOut, OK);
+        Ok(())
     }
 
     /// Whose token this is.
@@ -233,4 +271,29 @@ fn lifetime(asked: Option<Duration>) -> Result<Duration, DeveloperError> {
     let lifetime = asked.unwrap_or(TOKEN_LIFETIME);
     let fits = !lifetime.is_zero() && lifetime <= LONGEST_TOKEN_LIFETIME;
     fits.then_some(lifetime).ok_or(DeveloperError::LifetimeInvalid)
+}
+
+fn note(who: &Who, act: DeveloperAct, outcome: &'static str) {
+    audit::record(who, &Audit::Developer { act, outcome });
+}
+
+/// A refusal's name in the audit log: the code that the edge answers with.
+const fn code(error: &DeveloperError) -> &'static str {
+    match error {
+        DeveloperError::LoginInvalid | DeveloperError::Unauthorized => "UNAUTHORIZED",
+        DeveloperError::TooManyAttempts(_) | DeveloperError::Busy => "RATE_LIMITED",
+        DeveloperError::RegistrationClosed => "REGISTRATION_CLOSED",
+        DeveloperError::EmailTaken => "EMAIL_TAKEN",
+        DeveloperError::Store(_) => "UNAVAILABLE",
+        DeveloperError::ProjectNotFound
+        | DeveloperError::BadWish(_)
+        | DeveloperError::TooManyProjects
+        | DeveloperError::NameMissing
+        | DeveloperError::BotTokenInvalid
+        | DeveloperError::TelegramUnreachable
+        | DeveloperError::FloodWait(_)
+        | DeveloperError::LifetimeInvalid
+        | DeveloperError::BadEmail(_)
+        | DeveloperError::BadPassword(_) => "INVALID_REQUEST",
+    }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::DeveloperError;
 use super::Developers;
+use super::noting::note_new;
+use crate::audit::Who;
 use crate::domain::bot_token::bot_id;
 use crate::domain::developer::DeveloperId;
 use crate::domain::project::Project;
@@ -65,7 +67,7 @@ impl Developers {
         let mut project = Project::new(id, owner, secret, settings, self.0.clock.now());
         change.apply(&mut project);
         if self.0.store.insert_project(&project).await? {
-            tracing::info!(project = %project.id, "a project of the file was created");
+            note_new(&Who::Service, &project);
         } else {
             // To refuse to start would keep what is left of it there for ever.
             tracing::warn!(project = %project.id, "a project of the file was deleted a short time ago: restart later");
@@ -84,8 +86,7 @@ impl Developers {
         change.apply(&mut next);
         let same_bot = change.bot_token().is_none() || bot == present.settings.bot;
         if next != **present || !same_bot || secret.is_some() {
-            self.write(&present.id, &change, bot.as_ref(), secret.as_ref()).await?;
-            tracing::info!(project = %present.id, new_secret = secret.is_some(), "a project was changed as the file says");
+            self.write(&Who::Service, &present.id, &change, bot.as_ref(), secret.as_ref()).await?;
         }
         Ok(())
     }

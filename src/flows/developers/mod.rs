@@ -1,11 +1,12 @@
 //! Developers and their projects. Accounts and tokens are in `accounts`, projects in `projects`, those that a file asks
-//! for in `declared`, how fast passwords are tried in `slowing`, and where they are hashed in `hashing`.
+//! for in `declared`, where they are hashed in `hashing`, and what the audit log
+//! tells of projects in `noting`.
 
 mod accounts;
 mod declared;
 mod hashing;
+mod noting;
 mod projects;
-mod slowing;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -18,9 +19,9 @@ pub(crate) use self::accounts::Granted;
 pub(crate) use self::accounts::Profile;
 use self::hashing::Hashing;
 pub(crate) use self::projects::Seen;
-use self::slowing::Slowing;
 use super::accounts::Accounts;
 use super::ledger::Ledger;
+use super::slowing::Slowing;
 use super::to_its_end::to_its_end;
 use crate::domain::account::Mode;
 use crate::domain::clock::Clock;

@@ -1,12 +1,20 @@
 //! A developer's projects: seeing, creating, changing, deleting them, replacing their secrets, and which bots run for
 //! them. Whose project it is not, for them there is none.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::MutexGuard;
 
 use super::DeveloperError;
 use super::Developers;
+use super::noting::developer;
+use super::noting::note;
+use super::noting::note_change;
+use super::noting::note_deleted;
+use super::noting::note_new;
+use crate::audit::ProjectAct;
+use crate::audit::Who;
 use crate::domain::developer::DeveloperId;
 use crate::domain::ids::Secret;
 use crate::domain::ledger::Tally;
@@ -81,9 +89,14 @@ impl Developers {
     }
 
     /// A developer's project, to read its secret.
-    pub(crate) async fn secret(&self, owner: &DeveloperId, id: &str) -> Result<Arc<Project>, DeveloperError> {
-        let project = self.owned(owner, id).await?;
-        tracing::info!(developer = %owner, project = %project.id, "a project's secret was read");
+    pub(crate) async fn secret(
+        &self,
+        owner: DeveloperId,
+        id: &str,
+        from: Option<IpAddr>,
+    ) -> Result<Arc<Project>, DeveloperError> {
+        let project = self.owned(&owner, id).await?;
+        note(&developer(&owner, from), ProjectAct::SecretRevealed, &project, None);
         Ok(project)
     }
 
@@ -92,6 +105,7 @@ impl Developers {
         &self,
         owner: DeveloperId,
         wishes: Wishes,
+        from: Option<IpAddr>,
     ) -> Result<Seen, DeveloperError> {
         let change = self.granted(wishes)?;
         let name = change.name().ok_or(DeveloperError::NameMissing)?.to_owned();
@@ -115,7 +129,7 @@ impl Developers {
             };
             developers.settle_bots(&[project.bot()], &held).await;
             written?;
-            tracing::info!(developer = %project.owner, project = %project.id, "a project was created");
+            note_new(&developer(&project.owner, from), &project);
             developers.seen(Arc::new(project)).await
         })
         .await
@@ -127,6 +141,7 @@ impl Developers {
         owner: DeveloperId,
         id: &str,
         wishes: Wishes,
+        from: Option<IpAddr>,
     ) -> Result<Seen, DeveloperError> {
         let present = self.owned(&owner, id).await?;
         let id = present.id.clone();
@@ -136,12 +151,9 @@ impl Developers {
         let developers = self.clone();
         self.to_its_end(async move {
             let bot = developers.wanted_bot(&change).await?;
-            let changed = developers.write(&id, &change, bot.as_ref(), secret.as_ref()).await?;
+            let who = developer(&owner, from);
+            let changed = developers.write(&who, &id, &change, bot.as_ref(), secret.as_ref()).await?;
             let project = changed.ok_or(DeveloperError::ProjectNotFound)?;
-            tracing::info!(developer = %owner, project = %id, "a project was changed");
-            if secret.is_some() {
-                tracing::info!(developer = %owner, project = %id, "a project's secret was replaced");
-            }
             developers.seen(project).await
         })
         .await
@@ -153,6 +165,7 @@ impl Developers {
         owner: DeveloperId,
         id: &str,
         grace_seconds: Option<u64>,
+        from: Option<IpAddr>,
     ) -> Result<Arc<Project>, DeveloperError> {
         let id = self.owned(&owner, id).await?.id.clone();
         let grace = grace(grace_seconds)?;
@@ -163,15 +176,19 @@ impl Developers {
             let rotate = |project: &mut Project| project.rotate(secret.clone(), grace, now);
             let project = developers.0.store.change_project(&id, &rotate).await?;
             let project = project.ok_or(DeveloperError::ProjectNotFound)?;
-            let grace = grace.as_secs();
-            tracing::info!(developer = %owner, project = %id, grace, "a project's secret was replaced");
+            note(&developer(&owner, from), ProjectAct::SecretRotated, &project, None);
             Ok(project)
         })
         .await
     }
 
     /// Deletes a project.
-    pub(crate) async fn delete_project(&self, owner: DeveloperId, id: &str) -> Result<(), DeveloperError> {
+    pub(crate) async fn delete_project(
+        &self,
+        owner: DeveloperId,
+        id: &str,
+        from: Option<IpAddr>,
+    ) -> Result<(), DeveloperError> {
         let project = self.owned(&owner, id).await?;
         let developers = self.clone();
         self.to_its_end(async move {
@@ -182,7 +199,7 @@ impl Developers {
             if !developers.0.store.delete_project(id).await? {
                 return Err(DeveloperError::ProjectNotFound);
             }
-            tracing::info!(developer = %owner, project = %id, "a project was deleted");
+            note_deleted(&developer(&owner, from), present.as_ref().unwrap_or(&project));
             let bot = present.and_then(|project| project.bot());
             developers.settle_bots(&[bot], &held).await;
             developers.0.ledger.tidy();
@@ -194,17 +211,18 @@ impl Developers {
     /// Writes a change, and lets those bots run that projects have then.
     pub(super) async fn write(
         &self,
+        who: &Who,
         id: &ProjectId,
         change: &Change,
         bot: Option<&ProjectBot>,
         secret: Option<&SigningSecret>,
     ) -> Result<Option<Arc<Project>>, DeveloperError> {
         let now = self.0.clock.now();
-        let bot_before = Mutex::new(None);
+        let before = Mutex::new(None);
         let grace = change.secret_key().map(|(_, grace)| grace).unwrap_or_default();
         let held = self.0.bots.lock().await;
         let write = |project: &mut Project| {
-            *bot_before.lock().unwrap_or_else(PoisonError::into_inner) = project.bot();
+            *before.lock().unwrap_or_else(PoisonError::into_inner) = Some(project.clone());
             change.apply(project);
             if change.bot_token().is_some() {
                 project.settings.bot = bot.cloned();
@@ -214,9 +232,14 @@ impl Developers {
             }
         };
         let changed = self.0.store.change_project(id, &write).await;
-        let before = bot_before.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.settle_bots(&[before, bot.map(|bot| bot.id)], &held).await;
-        Ok(changed?)
+        let before = before.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let bot_before = before.as_ref().and_then(Project::bot);
+        self.settle_bots(&[bot_before, bot.map(|bot| bot.id)], &held).await;
+        let changed = changed?;
+        if let (Some(before), Some(after)) = (before, &changed) {
+            note_change(who, &before, after);
+        }
+        Ok(changed)
     }
 
     /// A developer's project.

@@ -1,6 +1,8 @@
 //! Signing the service's account in and out (contract, section 2): which call in which state does what.
 //! One step at a time, each in a task of its own, so that a caller who hangs up does not cut it in half.
 
+mod codes;
+mod custody;
 mod outcome;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,25 +12,30 @@ pub use self::outcome::Progress;
 pub use self::outcome::Request;
 pub use self::outcome::SignInError;
 pub use self::outcome::View;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::SignInAct;
+use crate::audit::Who;
 use crate::domain::clock::Clock;
 use crate::domain::ids::Secret;
-use crate::domain::login::LoginCode;
 use crate::domain::login::PendingSignIn;
 use crate::domain::login::Phone;
 use crate::domain::login::SignInStep;
+use crate::flows::slowing::Slowing;
 use crate::lifecycle::Tasks;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::telegram::AccountState;
-use crate::telegram::CodeRequest;
 use crate::telegram::Custody;
 use crate::telegram::Gateway;
-use crate::telegram::GatewayError;
 use crate::telegram::Submission;
 use crate::telegram::TelegramError;
 
 /// A second request for a code within this time sends nothing.
 const RESEND_AFTER: Duration = Duration::from_secs(60);
+
+/// The outcome of a step that went well, in the audit log.
+const OK: &str = "ok";
 
 /// The sign-in of the service's account. Cloning shares it.
 #[derive(Clone)]
@@ -39,6 +46,8 @@ struct Shared {
     gateway: Gateway,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
+    /// How often codes are asked for.
+    slowing: Slowing,
     /// One step at a time.
     turn: tokio::sync::Mutex<()>,
     /// What the store holds; written after the store.
@@ -74,8 +83,9 @@ impl SignIn {
             pending = None;
         }
         let pending = Mutex::new(pending);
-        let (turn, custody) = Default::default();
-        let sign_in = Self(Arc::new(Shared { store, gateway, clock, tasks, turn, pending, custody }));
+        let (slowing, turn, custody) = Default::default();
+        let sign_in =
+            Self(Arc::new(Shared { store, gateway, clock, tasks, slowing, turn, pending, custody }));
         sign_in.watch_custody();
         Ok(sign_in)
     }
@@ -100,8 +110,8 @@ impl SignIn {
     ///
     /// # Errors
     /// See [`SignInError`].
-    pub async fn abandon(&self) -> Result<(), SignInError> {
-        self.in_turn(|sign_in| async move { sign_in.end().await }).await
+    pub async fn abandon(&self, who: Who) -> Result<(), SignInError> {
+        self.in_turn(|sign_in| async move { sign_in.end(&who).await }).await
     }
 
     /// How far the sign-in is.
@@ -111,6 +121,7 @@ impl SignIn {
     pub fn view(&self) -> Result<View, SignInError> {
         let reason = match self.0.gateway.state() {
             AccountState::SignedIn(user) => return Ok(View::SignedIn(user)),
+            AccountState::Elsewhere(owner) => return Ok(View::Standby { reason: owner.to_string() }),
             AccountState::Unknown(why) => return Err(SignInError::SessionStore(why)),
             AccountState::Unverified => {
                 let text = "the imported session has not been verified with Telegram yet";
@@ -140,6 +151,7 @@ impl SignIn {
             if sign_in.0.tasks.stopping().is_cancelled() {
                 return Err(SignInError::ShuttingDown);
             }
+            sign_in.0.gateway.claim().await?;
             step(sign_in.clone()).await
         });
         task.await.map_err(|_| SignInError::Interrupted)?
@@ -168,86 +180,54 @@ impl SignIn {
         if self.signed_in().await? {
             return Ok(Progress::SignedIn);
         }
+        let refused = |error: SignInError| {
+            request.note(SignInAct::Refused, error.code());
+            Err(error)
+        };
         let Some(pending) = self.pending() else {
             return match (&request.code, &request.two_factor_password) {
-                (None, None) => self.request_code(request.phone).await,
-                _ => Err(SignInError::NoCodeRequested),
+                (None, None) => self.request_code(&request).await,
+                _ => refused(SignInError::NoCodeRequested),
             };
         };
         if pending.phone != request.phone {
-            return Err(SignInError::InProgress);
+            return refused(SignInError::InProgress);
         }
         match pending.step.clone() {
             SignInStep::CodeSent { sent_at, .. } => match (&request.code, &request.two_factor_password) {
-                (Some(code), password) => self.submit_code(pending, code, password.as_ref()).await,
-                (None, Some(_)) => Err(SignInError::CodeMissing),
+                (Some(_), _) => self.submit_code(pending, &request).await,
+                (None, Some(_)) => refused(SignInError::CodeMissing),
                 (None, None) if !request.resend && self.0.clock.now().since(sent_at) < RESEND_AFTER => {
                     Ok(Progress::CodeSent)
                 }
-                (None, None) => self.resend_code(&pending).await,
+                (None, None) => self.resend_code(&pending, &request).await,
             },
             SignInStep::TwoFactorRequired { .. } => match (&request.code, &request.two_factor_password) {
-                (_, Some(password)) => self.submit_two_factor(&pending, password).await,
-                (Some(_), None) => Err(SignInError::TwoFactorRequired),
-                (None, None) => self.resend_code(&pending).await,
+                (_, Some(password)) => self.submit_two_factor(&pending, password, &request).await,
+                (Some(_), None) => refused(SignInError::TwoFactorRequired),
+                (None, None) => self.resend_code(&pending, &request).await,
             },
         }
     }
 
-    async fn request_code(&self, phone: Phone) -> Result<Progress, SignInError> {
-        let answer = self.0.gateway.request_code(&phone).await;
-        self.code_requested(phone, answer).await
-    }
-
-    async fn resend_code(&self, pending: &PendingSignIn) -> Result<Progress, SignInError> {
-        match self.0.gateway.resend_code(pending).await {
-            // The pending key is dead, and so is the attempt: begin with a fresh one.
-            Err(TelegramError::SignedOut(_)) => {
-                self.forget().await?;
-                self.request_code(pending.phone.clone()).await
-            }
-            answer => self.code_requested(pending.phone.clone(), answer).await,
-        }
-    }
-
-    async fn code_requested(
-        &self,
-        phone: Phone,
-        answer: Result<CodeRequest, TelegramError>,
-    ) -> Result<Progress, SignInError> {
-        match answer {
-            Ok(CodeRequest::Sent { phone_code_hash, delivery, session }) => {
-                let masked = phone.masked();
-                let sent_at = self.0.clock.now();
-                let step = SignInStep::CodeSent { phone_code_hash, delivery, sent_at };
-                self.put(PendingSignIn { phone, step, session }).await?;
-                tracing::info!(phone = masked, "login code requested");
-                Ok(Progress::CodeSent)
-            }
-            Ok(CodeRequest::SignedIn(custody)) => self.finish(custody).await,
-            Err(TelegramError::SignedOut(name)) => Err(TelegramError::Unexpected(name).into()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn submit_code(
-        &self,
-        pending: PendingSignIn,
-        code: &LoginCode,
-        password: Option<&Secret<String>>,
-    ) -> Result<Progress, SignInError> {
+    async fn submit_code(&self, pending: PendingSignIn, request: &Request) -> Result<Progress, SignInError> {
+        let Some(code) = &request.code else { return Err(SignInError::CodeMissing) };
         match self.0.gateway.submit_code(&pending, code).await {
-            Ok(Submission::SignedIn(custody)) => self.finish(custody).await,
+            Ok(Submission::SignedIn(custody)) => {
+                request.note(SignInAct::CodeSubmitted, OK);
+                self.finish(custody, request).await
+            }
             Ok(Submission::TwoFactorRequired { hint, session }) => {
+                request.note(SignInAct::CodeSubmitted, SignInError::TwoFactorRequired.code());
                 let step = SignInStep::TwoFactorRequired { hint };
                 let pending = PendingSignIn { step, session, ..pending };
                 self.put(pending.clone()).await?;
-                match password {
-                    Some(password) => self.submit_two_factor(&pending, password).await,
+                match &request.two_factor_password {
+                    Some(password) => self.submit_two_factor(&pending, password, request).await,
                     None => Err(SignInError::TwoFactorRequired),
                 }
             }
-            Err(error) => Err(self.failed(error).await?),
+            Err(error) => Err(self.failed(error, SignInAct::CodeSubmitted, request).await),
         }
     }
 
@@ -255,15 +235,19 @@ impl SignIn {
         &self,
         pending: &PendingSignIn,
         password: &Secret<String>,
+        request: &Request,
     ) -> Result<Progress, SignInError> {
         match self.0.gateway.submit_two_factor(pending, password).await {
-            Ok(custody) => self.finish(custody).await,
-            Err(error) => Err(self.failed(error).await?),
+            Ok(custody) => {
+                request.note(SignInAct::PasswordSubmitted, OK);
+                self.finish(custody, request).await
+            }
+            Err(error) => Err(self.failed(error, SignInAct::PasswordSubmitted, request).await),
         }
     }
 
     /// Forgets the attempt when Telegram's answer has ended it.
-    async fn failed(&self, error: TelegramError) -> Result<SignInError, SignInError> {
+    async fn failed(&self, error: TelegramError, act: SignInAct, request: &Request) -> SignInError {
         let over = matches!(
             error,
             TelegramError::CodeExpired
@@ -272,14 +256,16 @@ impl SignIn {
                 | TelegramError::SignUpRequired
                 | TelegramError::PhoneNumberBanned
         );
-        if over {
-            self.forget().await?;
+        let error = SignInError::from(error);
+        request.note(act, error.code());
+        if over && let Err(store) = self.forget().await {
+            return store.into();
         }
-        Ok(error.into())
+        error
     }
 
-    async fn finish(&self, custody: Custody) -> Result<Progress, SignInError> {
-        tracing::info!("signed in to Telegram");
+    async fn finish(&self, custody: Custody, request: &Request) -> Result<Progress, SignInError> {
+        request.note(SignInAct::SignedIn, OK);
         match custody {
             Custody::Saved => {}
             Custody::Unsaved => {
@@ -298,12 +284,23 @@ impl SignIn {
         Ok(Progress::SignedIn)
     }
 
-    async fn end(&self) -> Result<(), SignInError> {
+    async fn end(&self, who: &Who) -> Result<(), SignInError> {
+        let record = |act, phone: &Phone| {
+            audit::record(who, &Audit::SignIn { act, phone: Some(phone), outcome: OK });
+        };
         if let Some(pending) = self.pending() {
             self.0.gateway.cancel_code(&pending).await;
             self.forget().await?;
+            record(SignInAct::Abandoned, &pending.phone);
         }
+        let before = self.0.gateway.state();
         self.0.gateway.sign_out().await?;
+        if let AccountState::SignedIn(user) = before {
+            audit::record(
+                who,
+                &Audit::SignIn { act: SignInAct::SignedOut, phone: user.phone.as_ref(), outcome: OK },
+            );
+        }
         Ok(self.settle_custody().await?)
     }
 
@@ -317,42 +314,5 @@ impl SignIn {
         self.0.store.delete_pending_sign_in().await?;
         *self.0.pending.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
-    }
-
-    async fn save(&self) -> Result<(), SignInError> {
-        self.0.gateway.save().await.map_err(GatewayError::from)?;
-        self.settle_custody().await?;
-        tracing::info!("the session is saved");
-        Ok(())
-    }
-
-    /// Keeps the newest login in the store for as long as the session store has not taken it.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn settle_custody(&self) -> Result<(), StoreError> {
-        let _look = self.0.custody.lock().await;
-        match self.0.gateway.unsaved() {
-            Some(unsaved) => self.0.store.keep_unsaved_session(&unsaved).await,
-            None => self.0.store.delete_unsaved_session().await,
-        }
-    }
-
-    fn watch_custody(&self) {
-        let sign_in = self.clone();
-        let mut saved = self.0.gateway.saved();
-        saved.mark_changed(); // what an earlier process left may be saved by now
-        self.0.tasks.spawn("unsaved session", async move {
-            let stopping = sign_in.0.tasks.stopping();
-            loop {
-                tokio::select! {
-                    changed = saved.changed() => if changed.is_err() { return },
-                    () = stopping.cancelled() => return, // `App::stop` looks for the last time
-                }
-                if let Err(error) = sign_in.settle_custody().await {
-                    tracing::error!(%error, "the store does not keep the unsaved session");
-                }
-            }
-        });
     }
 }

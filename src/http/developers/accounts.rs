@@ -130,8 +130,8 @@ impl AccountsApi {
         token: Bearer<DEVELOPER>,
         developers: Data<&Developers>,
     ) -> Result<JsonAnswer<Acknowledged>, AppError> {
-        holder(&token, &developers).await?;
-        developers.logout(&AccessToken::claimed(&token.0)).await?;
+        let developer = holder(&token, &developers).await?;
+        developers.logout(developer, &AccessToken::claimed(&token.token), token.from).await?;
         Ok(JsonAnswer(Acknowledged { ok: true }))
     }
 

@@ -38,5 +38,5 @@ pub(super) async fn holder(
     token: &Bearer<DEVELOPER>,
     developers: &Developers,
 ) -> Result<DeveloperId, DeveloperError> {
-    developers.holder(&AccessToken::claimed(&token.0)).await
+    developers.holder(&AccessToken::claimed(&token.token)).await
 }

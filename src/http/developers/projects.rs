@@ -51,7 +51,7 @@ impl ProjectsApi {
         body: JsonBody<CreateProject>,
     ) -> Result<JsonAnswer<ProjectView>, AppError> {
         let owner = holder(&token, &developers).await?;
-        let seen = developers.create_project(owner, body.parse()?.into()).await?;
+        let seen = developers.create_project(owner, body.parse()?.into(), token.from).await?;
         Ok(JsonAnswer(ProjectView::whole(&seen)))
     }
 
@@ -82,7 +82,7 @@ impl ProjectsApi {
         body: JsonBody<ChangeProject>,
     ) -> Result<JsonAnswer<ChangedProjectView>, AppError> {
         let owner = holder(&token, &developers).await?;
-        let seen = developers.change_project(owner, &id.0, body.parse()?.into()).await?;
+        let seen = developers.change_project(owner, &id.0, body.parse()?.into(), token.from).await?;
         Ok(JsonAnswer((&seen).into()))
     }
 
@@ -99,7 +99,7 @@ impl ProjectsApi {
         id: Path<String>,
     ) -> Result<JsonAnswer<Acknowledged>, AppError> {
         let owner = holder(&token, &developers).await?;
-        developers.delete_project(owner, &id.0).await?;
+        developers.delete_project(owner, &id.0, token.from).await?;
         Ok(JsonAnswer(Acknowledged { ok: true }))
     }
 
@@ -118,7 +118,7 @@ impl ProjectsApi {
     ) -> Result<JsonAnswer<NewSecretView>, AppError> {
         let owner = holder(&token, &developers).await?;
         let RotateSecret { grace_seconds } = body.parse()?;
-        let project = developers.rotate(owner, &id.0, grace_seconds).await?;
+        let project = developers.rotate(owner, &id.0, grace_seconds, token.from).await?;
         let (id, secret_key) = (project.id.as_str().to_owned(), project.secret.reveal().to_owned());
         Ok(JsonAnswer(NewSecretView { secret_key, project_id: id.clone(), id }))
     }
@@ -135,7 +135,7 @@ impl ProjectsApi {
         id: Path<String>,
     ) -> Result<JsonAnswer<SecretView>, AppError> {
         let owner = holder(&token, &developers).await?;
-        let project = developers.secret(&owner, &id.0).await?;
+        let project = developers.secret(owner, &id.0, token.from).await?;
         Ok(JsonAnswer((&project.secret).into()))
     }
 }

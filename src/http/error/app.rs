@@ -32,6 +32,9 @@ pub(in crate::http) enum AppError {
     /// There is one already.
     #[oai(status = 409)]
     Conflict(Json<ErrorBody>),
+    /// The body has not come in time.
+    #[oai(status = 408)]
+    TooSlow(Json<ErrorBody>),
     /// The body is larger than 64 KiB.
     #[oai(status = 413)]
     TooLarge(Json<ErrorBody>),
@@ -51,7 +54,12 @@ pub(in crate::http) enum AppError {
     Internal(Json<ErrorBody>),
     /// Nobody can deliver the prompt now, or the store is unavailable. Repeat the request later.
     #[oai(status = 503)]
-    Unavailable(Json<ErrorBody>),
+    Unavailable(
+        Json<ErrorBody>,
+        /// Seconds to wait, where that is known.
+        #[oai(header = "Retry-After")]
+        Option<u64>,
+    ),
 }
 
 impl From<ApiError> for AppError {
@@ -62,11 +70,12 @@ impl From<ApiError> for AppError {
             ApiError::Unauthorized(body) => Self::Unauthorized(body),
             ApiError::Forbidden(body) => Self::Forbidden(body),
             ApiError::NotFound(body) => Self::NotFound(body),
+            ApiError::TooSlow(body) => Self::TooSlow(body),
             ApiError::TooLarge(body) => Self::TooLarge(body),
             ApiError::UnsupportedMediaType(body) => Self::UnsupportedMediaType(body),
             ApiError::TooManyRequests(body, wait) => Self::TooManyRequests(body, wait),
             ApiError::Internal(body) => Self::Internal(body),
-            ApiError::Unavailable(body) => Self::Unavailable(body),
+            ApiError::Unavailable(body, wait) => Self::Unavailable(body, wait),
         }
     }
 }
@@ -80,12 +89,19 @@ impl From<AuthError> for AppError {
             AuthError::ProjectInactive => Self::Forbidden(body("PROJECT_INACTIVE", text)),
             AuthError::PublicAccessDisabled => Self::Forbidden(body("PUBLIC_ACCESS_DISABLED", text)),
             AuthError::OriginNotAllowed => Self::Forbidden(body("ORIGIN_NOT_ALLOWED", text)),
+            AuthError::TooManyAttempts(wait)
+            | AuthError::TooManySessions(wait)
+            | AuthError::TooManyPolls(wait) => {
+                Self::TooManyRequests(body("RATE_LIMITED", text), seconds(wait))
+            }
+            AuthError::TooManyHeld => Self::Unavailable(body("UNAVAILABLE", text), Some(5)),
             AuthError::SecretWrong => Self::Unauthorized(body("UNAUTHORIZED", text)),
             AuthError::InvalidProof => Self::BadRequest(body("INVALID_PROOF", text)),
             AuthError::PhoneNeedsBot => Self::BadRequest(body("PHONE_NEEDS_BOT", text)),
-            AuthError::NoTelegramAccount => Self::Unavailable(body("NO_TELEGRAM_ACCOUNT", text)),
-            AuthError::NoUsername => Self::Unavailable(body("ACCOUNT_HAS_NO_USERNAME", text)),
-            AuthError::TelegramUnreachable => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
+            AuthError::NoTelegramAccount => Self::Unavailable(body("NO_TELEGRAM_ACCOUNT", text), None),
+            AuthError::NoUsername => Self::Unavailable(body("ACCOUNT_HAS_NO_USERNAME", text), None),
+            AuthError::NotOwner(wait) => Self::Unavailable(body("NOT_OWNER", text), Some(seconds(wait))),
+            AuthError::TelegramUnreachable => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text), None),
             AuthError::Unsigned => ApiError::internal(&error).into(),
             AuthError::Store(error) => error.into(),
         }
@@ -112,7 +128,9 @@ impl From<DeveloperError> for AppError {
             | DeveloperError::NameMissing
             | DeveloperError::BadEmail(_)
             | DeveloperError::BadPassword(_) => Self::BadRequest(body("INVALID_REQUEST", text)),
-            DeveloperError::TelegramUnreachable => Self::Unavailable(body("TELEGRAM_UNREACHABLE", text)),
+            DeveloperError::TelegramUnreachable => {
+                Self::Unavailable(body("TELEGRAM_UNREACHABLE", text), None)
+            }
             DeveloperError::FloodWait(wait) => {
                 Self::TooManyRequests(body("FLOOD_WAIT", text), wait.as_secs())
             }
@@ -169,7 +187,10 @@ impl From<StoreError> for AppError {
         match error {
             StoreError::Unavailable(_) => {
                 tracing::error!(%error, "the store is unavailable");
-                Self::Unavailable(body("UNAVAILABLE", "the store is unavailable; repeat the request later"))
+                Self::Unavailable(
+                    body("UNAVAILABLE", "the store is unavailable; repeat the request later"),
+                    None,
+                )
             }
             StoreError::InUse(_)
             | StoreError::Corrupt(_)

@@ -16,7 +16,9 @@ use poem::EndpointExt;
 use poem::Response;
 use poem::Route;
 use poem::Server;
+use poem::endpoint::make_sync;
 use poem::listener::TcpAcceptor;
+use poem::web::Html;
 use poem_openapi::OpenApi;
 use poem_openapi::OpenApiService;
 use poem_openapi::param::Path;
@@ -26,6 +28,7 @@ use tokio::net::TcpListener;
 
 use crate::domain::clock::Clock;
 use crate::domain::ids::Ids;
+use crate::domain::page_policy::scripted_page;
 use crate::lifecycle::network_sleep;
 
 use super::Bot;
@@ -87,7 +90,10 @@ fn routes(sandbox: Sandbox, public: bool) -> impl poem::Endpoint<Output = Respon
     let apis = (Api { sandbox: sandbox.clone() }, People { sandbox });
     let service = OpenApiService::new(apis, "Sandbox Telegram", env!("CARGO_PKG_VERSION"))
         .description("Plays the people and bots of the sandbox Telegram.");
-    let docs = service.swagger_ui();
+    let docs = service.swagger_ui_html();
+    let policy = scripted_page(&docs);
+    let docs = make_sync(move |_| Html(docs.clone()));
+    let docs = phone::guarded(Route::new().at("/", docs), &policy);
     let document = service.spec_endpoint();
     phone::add_to(Route::new())
         .nest("/docs", docs)

@@ -15,6 +15,7 @@ use poem::http::header;
 use poem::middleware::SetHeader;
 
 use super::errors::Refused;
+use crate::domain::page_policy::PERMISSIONS;
 
 /// The page may run its own script and style, call this API, and nothing else; nobody may frame it, and text never
 /// becomes markup (trusted types).
@@ -54,13 +55,25 @@ fn file(
     kind: &'static str,
     text: impl Fn(Request) -> poem::Result<&'static str> + Send + Sync + 'static,
 ) -> impl Endpoint<Output = Response> {
-    make_sync(move |request| Ok::<_, poem::Error>(text(request)?.with_content_type(kind).into_response()))
-        .with(
-            SetHeader::new()
-                .overriding(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY)
-                .overriding(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
-                .overriding(header::X_FRAME_OPTIONS, "DENY")
-                .overriding(header::REFERRER_POLICY, "no-referrer")
-                .overriding(header::CACHE_CONTROL, "no-cache"),
-        )
+    let file = make_sync(move |request| {
+        Ok::<_, poem::Error>(text(request)?.with_content_type(kind).into_response())
+    });
+    guarded(file, CONTENT_SECURITY_POLICY)
+}
+
+/// A page, or a part of one, that may do what `policy` says.
+pub(super) fn guarded<E: Endpoint + 'static>(
+    page: E,
+    policy: &str,
+) -> impl Endpoint<Output = Response> + use<E> {
+    page.with(
+        SetHeader::new()
+            .overriding(header::CONTENT_SECURITY_POLICY, policy)
+            .overriding(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+            .overriding(header::X_FRAME_OPTIONS, "DENY")
+            .overriding(header::REFERRER_POLICY, "no-referrer")
+            .overriding(header::HeaderName::from_static("permissions-policy"), PERMISSIONS)
+            .overriding(header::CACHE_CONTROL, "no-cache"),
+    )
+    .map_to_response()
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::store::StoreError;
 
@@ -18,6 +19,8 @@ pub(super) struct Flusher {
     thread: Option<std::thread::JoinHandle<()>>,
     written: Arc<AtomicU64>,
     durable: Arc<AtomicU64>,
+    /// Whether a flush has failed: sled takes no write after that, until it is opened anew.
+    failed: watch::Receiver<bool>,
 }
 
 impl Flusher {
@@ -26,6 +29,7 @@ impl Flusher {
     pub(super) fn start(database: sled::Db, file: std::fs::File) -> Result<Self, StoreError> {
         let (sender, receiver) = mpsc::channel::<Waiting>();
         let (written, durable) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (failing, failed) = watch::channel(false);
         let (seen, reached) = (Arc::clone(&written), Arc::clone(&durable));
         let run = move || {
             while let Ok(first) = receiver.recv() {
@@ -33,8 +37,9 @@ impl Flusher {
                 let up_to = seen.load(Ordering::SeqCst);
                 let flushed = database.flush().map(|_| ()).map_err(|error| error.to_string());
                 let outcome = flushed.and_then(|()| file.sync_data().map_err(|error| error.to_string()));
-                if outcome.is_ok() {
-                    reached.store(up_to, Ordering::SeqCst);
+                match &outcome {
+                    Ok(()) => reached.store(up_to, Ordering::SeqCst),
+                    Err(_) => drop(failing.send_replace(true)),
                 }
                 for writer in waiting {
                     // A writer that has gone away has nobody to tell.
@@ -45,7 +50,7 @@ impl Flusher {
         let thread = std::thread::Builder::new().name("store-flusher".to_owned()).spawn(run);
         let thread =
             thread.map_err(|error| StoreError::Unavailable(format!("no thread for the flusher: {error}")))?;
-        Ok(Self { queue: Some(sender), thread: Some(thread), written, durable })
+        Ok(Self { queue: Some(sender), thread: Some(thread), written, durable, failed })
     }
 
     /// Numbers a write that was just made.
@@ -56,6 +61,15 @@ impl Flusher {
     /// Whether the write with this number survives a crash.
     pub(super) fn is_durable(&self, number: u64) -> bool {
         self.durable.load(Ordering::SeqCst) >= number
+    }
+
+    /// Resolves when a flush has failed.
+    pub(super) async fn failed(&self) {
+        let mut failed = self.failed.clone();
+        if failed.wait_for(|failed| *failed).await.is_err() {
+            // The flusher has ended, and the store with it.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Returns when everything written so far survives a crash.

@@ -11,8 +11,9 @@ mod projects;
 mod sessions;
 mod shards;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -31,12 +32,16 @@ use crate::domain::account::Mode;
 use crate::domain::account::UnsavedSession;
 use crate::domain::login::PendingSignIn;
 use crate::domain::seal::Sealer;
+use crate::lifecycle::network_sleep;
 
 const MODE: &str = "meta/mode";
 const MASTER_KEY: &str = "meta/master_key";
 const PING: &str = "meta/ping";
 const PENDING_SIGN_IN: &str = "sign_in/pending";
 const UNSAVED_SESSION: &str = "sign_in/unsaved_session";
+/// How often a disk that failed is tried, and with how many bytes: two of sled's segments.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const PROBE: usize = 1024 * 1024;
 
 /// The embedded store. Cloning shares it; the last clone closes it.
 #[derive(Clone, Debug)]
@@ -54,6 +59,7 @@ struct Inner {
     sealer: Sealer,
     mode: Mode,
     flusher: Flusher,
+    directory: PathBuf,
 }
 
 impl SledStore {
@@ -140,6 +146,7 @@ impl SledStore {
             sealer,
             mode,
             flusher,
+            directory: directory.to_owned(),
         }));
         store.bring_up_to_date()?;
         Ok(store)
@@ -199,6 +206,32 @@ impl Store for SledStore {
         self.put(PING, &()).await?;
         self.get::<()>(PING)?.ok_or_else(|| StoreError::Corrupt(PING.to_owned()))
     }
+
+    async fn is_to_be_reopened(&self) {
+        self.0.flusher.failed().await;
+        tracing::error!(
+            "the store failed and takes no more writes; what it holds can be read. The process ends once the disk takes writes"
+        );
+        loop {
+            network_sleep(LOOK_AGAIN).await;
+            let directory = self.0.directory.clone();
+            let written = tokio::task::spawn_blocking(move || takes_writes(&directory)).await;
+            if matches!(written, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a store could be opened here: a little more is written than that takes.
+fn takes_writes(directory: &Path) -> std::io::Result<()> {
+    let probe = directory.join("probe");
+    let written = std::fs::File::create(&probe).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, &vec![0; PROBE])?;
+        file.sync_all()
+    });
+    let removed = std::fs::remove_file(&probe);
+    written.and(removed)
 }
 
 /// The file that holds the database's log, written down once with its folder.

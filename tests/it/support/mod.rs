@@ -14,6 +14,6 @@ pub(crate) use self::client::{Answer, Client};
 pub(crate) use self::process::{Process, files_with, run};
 pub(crate) use self::receiver::{Received, Receiver, Reply};
 pub(crate) use self::recorder::Recorder;
-pub(crate) use self::s3::{ACCESS_KEY, BUCKET, Conditions, Fault, MASTER_KEY, S3Server, SECRET_KEY};
+pub(crate) use self::s3::{ACCESS_KEY, BUCKET, Conditions, Door, Fault, MASTER_KEY, S3Server, SECRET_KEY};
 pub(crate) use self::store::{open_database, open_store};
 pub(crate) use self::world::{ALICE, BOB, CAROL, Options, PASSWORD, World, eventually, finish, random};

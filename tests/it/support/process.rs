@@ -6,6 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use super::Client;
 
+/// The program that is tested: the one built with the tests, or another that `CONNECTOR_BINARY` names.
+fn binary() -> std::ffi::OsString {
+    std::env::var_os("CONNECTOR_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_telegram-connector").into())
+}
+
 /// A running `telegram-connector`.
 pub(crate) struct Process {
     child: Child,
@@ -17,9 +22,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the binary with nothing of our environment, and waits until it serves.
     pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut process = Self::spawn(arguments, environment);
-        let address = process.wait_for_line("serving");
-        process.client = Client::new(address["address"].as_str().unwrap());
+        let process = Self::spawn(arguments, environment).serving();
         if arguments.contains(&"--sandbox") {
             // What it says of its sandbox comes by the other pipe, and may come later.
             while !process.log().contains("Sign in:") {
@@ -29,11 +32,39 @@ impl Process {
         process
     }
 
+    /// Waits until it serves.
+    pub(crate) fn serving(mut self) -> Self {
+        let address = loop {
+            let log = self.log();
+            if let Some(address) = log.lines().find_map(served_address) {
+                break address;
+            }
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended:\n{}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        self.client = Client::new(address);
+        self
+    }
+
     /// Starts the binary and does not wait.
     pub(crate) fn spawn(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_telegram-connector"))
+        Self::spawn_under(&[], arguments, environment)
+    }
+
+    /// As [`Process::spawn`], by a program that becomes it (`unshare …`).
+    pub(crate) fn spawn_under(wrapper: &[&str], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let (program, before) = match wrapper {
+            [] => (binary(), Vec::new()),
+            [first, rest @ ..] => {
+                let rest = rest.iter().map(std::ffi::OsString::from).chain([binary()]);
+                (std::ffi::OsString::from(first), rest.collect())
+            }
+        };
+        let mut child = Command::new(program)
+            .args(before)
             .args(arguments)
             .env_clear()
+            .envs(std::env::var_os("PATH").filter(|_| !wrapper.is_empty()).map(|path| ("PATH", path)))
             .env("CONNECTOR_LOG_FORMAT", "json")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
@@ -75,6 +106,11 @@ impl Process {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// kill -9.
     pub(crate) fn kill(mut self) -> String {
         self.child.kill().unwrap();
@@ -83,7 +119,21 @@ impl Process {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        self.signal("-TERM");
+    }
+
+    /// SIGSTOP: it does nothing more, and knows nothing of it, until [`Process::resume`].
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -93,6 +143,15 @@ impl Process {
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
         (status.code(), self.log())
     }
+}
+
+/// Where it serves, if this line of the log, JSON or text, tells that.
+fn served_address(line: &str) -> Option<String> {
+    if let Ok(line) = serde_json::from_str::<serde_json::Value>(line) {
+        return (line["message"] == "serving").then(|| line["address"].as_str().unwrap().to_owned());
+    }
+    let rest = line.split_once("serving ")?.1.split_once("address=")?.1;
+    Some(rest.split(' ').next()?.to_owned())
 }
 
 impl Drop for Process {
@@ -108,7 +167,7 @@ pub(crate) fn run(
     environment: &[(&str, &str)],
     input: &str,
 ) -> (Option<i32>, String, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_telegram-connector"))
+    let mut child = Command::new(binary())
         .args(arguments)
         .env_clear()
         .envs(environment.iter().copied())

@@ -193,6 +193,11 @@ impl Receiver {
         self.shared.requests.borrow().clone()
     }
 
+    /// All requests, and those that come.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Vec<Received>> {
+        self.shared.requests.subscribe()
+    }
+
     /// How many connections were made to it, with or without a request.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)

@@ -56,9 +56,28 @@ struct Shared {
 struct Script {
     /// For requests with this method (`*`: any), as many times.
     fault: Option<(&'static str, Fault, usize)>,
+    /// Whether it befalls requests for leases, and only those.
+    fault_of_leases: bool,
     /// Another process is quicker: written just before the next write that is carried out.
     quicker: Option<Vec<u8>>,
     seen: Vec<String>,
+}
+
+/// A way of its own to the server, for one process.
+pub(crate) struct Door {
+    pub(crate) address: String,
+    open: tokio::sync::watch::Sender<bool>,
+}
+
+impl Door {
+    /// Cuts what goes through, and lets nothing more through, until [`Door::open`].
+    pub(crate) fn close(&self) {
+        self.open.send_replace(false);
+    }
+
+    pub(crate) fn open(&self) {
+        self.open.send_replace(true);
+    }
 }
 
 /// A running server with one empty bucket.
@@ -89,12 +108,13 @@ impl S3Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let tasks = Tasks::new();
-        tasks.spawn("s3", accept(listener, Arc::clone(&shared), tasks.clone()));
+        let (_, always) = tokio::sync::watch::channel(true);
+        tasks.spawn("s3", accept(listener, Arc::clone(&shared), tasks.clone(), always));
         Self { folder, address, shared, tasks }
     }
 
     /// What a process needs to use it.
-    pub(crate) fn environment(&self) -> [(&str, &str); 6] {
+    pub(crate) fn environment(&self) -> [(&str, &str); 8] {
         [
             ("AWS_ENDPOINT_URL", &self.address),
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
@@ -102,7 +122,22 @@ impl S3Server {
             ("AWS_REGION", "eu-central-2"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
             ("CONNECTOR_MASTER_KEY", MASTER_KEY),
+            // Another machine need not wait longer for what a killed one had.
+            ("CONNECTOR_LEASE_SECONDS", "3"),
+            (
+                "CONNECTOR_ALLOW_UNLEASED",
+                if self.shared.conditions == Conditions::Honoured { "false" } else { "true" },
+            ),
         ]
+    }
+
+    /// Another way to the server.
+    pub(crate) async fn door(&self) -> Door {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (open, is_open) = tokio::sync::watch::channel(true);
+        self.tasks.spawn("s3 door", accept(listener, Arc::clone(&self.shared), self.tasks.clone(), is_open));
+        Door { address, open }
     }
 
     pub(crate) fn folder(&self) -> &std::path::Path {
@@ -124,7 +159,7 @@ impl S3Server {
         std::fs::write(self.file(key), object).unwrap();
     }
 
-    /// Requests with `method` (`*`: any) fail like this until [`S3Server::heal`].
+    /// Requests with `method` (`*`: any) for anything but leases fail like this until [`S3Server::heal`].
     pub(crate) fn fail(&self, method: &'static str, fault: Fault) {
         self.script().fault = Some((method, fault, usize::MAX));
     }
@@ -133,8 +168,15 @@ impl S3Server {
         self.script().fault = Some((method, fault, 1));
     }
 
+    /// The next request with `method` for a lease fails like this.
+    pub(crate) fn fail_lease_once(&self, method: &'static str, fault: Fault) {
+        let mut script = self.script();
+        (script.fault, script.fault_of_leases) = (Some((method, fault, 1)), true);
+    }
+
     pub(crate) fn heal(&self) {
-        self.script().fault = None;
+        let mut script = self.script();
+        (script.fault, script.fault_of_leases) = (None, false);
     }
 
     /// Another process writes this between somebody's reading and writing.
@@ -158,18 +200,31 @@ impl Drop for S3Server {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    tasks: Tasks,
+    open: tokio::sync::watch::Receiver<bool>,
+) {
     let stopping = tasks.stopping();
     loop {
         let accepted =
             tokio::select! { accepted = listener.accept() => accepted, () = stopping.cancelled() => return };
         let Ok((socket, _)) = accepted else { return };
-        let (shared, stopping) = (Arc::clone(&shared), tasks.stopping());
+        if !*open.borrow() {
+            continue;
+        }
+        let (shared, stopping, mut open) = (Arc::clone(&shared), tasks.stopping(), open.clone());
         tasks.spawn("s3 connection", async move {
             let service = hyper::service::service_fn(|request| answer(Arc::clone(&shared), request));
             let connection = hyper::server::conn::http1::Builder::new();
             let connection = connection.serve_connection(TokioIo::new(socket), service);
-            tokio::select! { _ = connection => {}, () = stopping.cancelled() => {} }
+            let closed = async move {
+                if open.wait_for(|open| !open).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! { _ = connection => {}, () = stopping.cancelled() => {}, () = closed => {} }
         });
     }
 }
@@ -179,8 +234,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let fault = {
         let mut script = shared.script.lock().unwrap();
         script.seen.push(format!("{} {}", request.method(), request.uri().path()));
+        let is_safe = script.fault_of_leases != request.uri().path().contains(".lease");
         let hit = |(method, _, times): &&mut (&str, Fault, usize)| {
-            *times > 0 && (*method == "*" || *method == request.method().as_str())
+            !is_safe && *times > 0 && (*method == "*" || *method == request.method().as_str())
         };
         script.fault.as_mut().filter(hit).map(|(_, fault, times)| {
             *times -= 1;
@@ -208,7 +264,9 @@ async fn carry_out(shared: &Shared, request: Request<Incoming>) -> Result<Respon
     let _turn = shared.writing.lock().await;
     if request.method() == Method::PUT {
         let file = shared.root.join(&path);
-        if let Some(object) = shared.script.lock().unwrap().quicker.take() {
+        if !path.contains(".lease")
+            && let Some(object) = shared.script.lock().unwrap().quicker.take()
+        {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(&file, object).unwrap();
         }

@@ -9,7 +9,8 @@ use telegram_connector::app::{App, AppSettings, Settings, StartError};
 use telegram_connector::domain::account::Mode;
 use telegram_connector::domain::clock::Clock as _;
 use telegram_connector::domain::ids::{Ids, Secret};
-use telegram_connector::domain::place::SessionStore;
+use telegram_connector::domain::place::{LeaseSettings, SessionStore};
+use telegram_connector::http::Limits;
 use telegram_connector::lifecycle::{OffsetClock, Tasks};
 use telegram_connector::sandbox::{self, Sandbox};
 use telegram_connector::store::StoreError;
@@ -46,6 +47,7 @@ pub(crate) struct Options {
     pub(crate) proxy: Option<telegram::Proxy>,
     pub(crate) bot_token: Option<String>,
     pub(crate) apps: AppSettings,
+    pub(crate) limits: Limits,
     /// Whether programs on this machine are proxies: who a request says that it is from, it is from.
     pub(crate) behind_proxy: bool,
 }
@@ -61,6 +63,7 @@ impl Default for Options {
             proxy: None,
             bot_token: None,
             apps: AppSettings { demo: true, ..AppSettings::default() },
+            limits: Limits::default(),
             behind_proxy: false,
         }
     }
@@ -196,12 +199,14 @@ impl World {
             admin_token: self.options.admin_token.map(|token| Secret::new(token.to_owned())),
             data_dir: self.folder.path().join("data"),
             session_store: SessionStore::folder(self.session_folder()),
+            lease: LeaseSettings::default(),
             master_key: None,
             cache_bytes: 1024 * 1024,
             mode: Mode::Sandbox,
             telegram: self.telegram(),
             bot_token: self.options.bot_token.clone().map(Secret::new),
             apps: self.options.apps.clone(),
+            limits: self.options.limits,
         };
         let begun = Instant::now();
         let (app, tasks) = loop {

@@ -1,7 +1,6 @@
 //! What a developer's server is told of decisions. What may be reached is in `webhook_targets`, what is exchanged in
 //! `webhook_client`.
 
-mod crash;
 mod dispatching;
 mod repeating;
 mod restarting;

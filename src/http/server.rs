@@ -1,0 +1,180 @@
+//! Connections: how many there may be, how long a head may take, how long a silent reader is borne. HTTP/1.1 only; what a
+//! request means is the routes' business. Our own loop around hyper, because poem's server sets none of these limits.
+
+mod patient;
+mod places;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use ipnet::IpNet;
+use poem::Endpoint;
+use poem::EndpointExt as _;
+use poem::Request;
+use poem::http::uri::Scheme;
+use poem::web::LocalAddr;
+use poem::web::RemoteAddr;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+
+use self::patient::Patient;
+use self::places::Place;
+use self::places::Places;
+use crate::lifecycle::Tasks;
+use crate::lifecycle::network_sleep;
+
+/// How long requests under way may take after shutdown has begun.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How long nothing is accepted after the system has refused a connection: it is short of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The longest head, bytes, and the most header lines: a browser with many cookies has a tenth of it.
+const LONGEST_HEAD: usize = 32 * 1024;
+const MOST_HEADERS: usize = 100;
+/// What is read ahead of a connection at most, bytes.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// What a client who has no place is told, as far as they read it.
+const NO_PLACE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\n\
+    Retry-After: 5\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Length: 70\r\n\r\n\
+    {\"error\":\"too many connections: try again later\",\"code\":\"UNAVAILABLE\"}";
+
+/// How much the HTTP server bears.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once. A sixteenth of them is kept for this machine and for trusted proxies.
+    pub connections: usize,
+    /// Connections of one address (of IPv6: one /64); programs on this machine and trusted proxies may have more.
+    pub connections_per_address: usize,
+    /// How long a connection may go on without a whole request head: slow or idle.
+    pub head: Duration,
+    /// How long a request's body may take.
+    pub body: Duration,
+    /// How long a client may read nothing of what it is sent.
+    pub stalled: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 16_384,
+            connections_per_address: 512,
+            head: Duration::from_secs(60),
+            body: Duration::from_secs(30),
+            stalled: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Limits {
+    /// The same, with no more connections than the system lets this process have files.
+    #[must_use]
+    pub fn within_open_files(self) -> Self {
+        let Some(files) = open_files() else { return self };
+        // The rest is for the store, Telegram, S3 and webhooks.
+        let connections = self.connections.min(files - files / 4);
+        if connections < self.connections {
+            tracing::info!(files, connections, "the limit of open files allows fewer connections");
+        }
+        Self { connections, ..self }
+    }
+}
+
+/// `ulimit -n`, where the system tells it (Linux).
+fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Serves `routes` until shutdown begins. A connection ends by itself soon after.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    routes: impl Endpoint + 'static,
+    limits: Limits,
+    trusted: Arc<[IpNet]>,
+    tasks: Tasks,
+) {
+    let stopping = tasks.stopping();
+    let routes = Arc::new(routes.map_to_response());
+    let places = Places::new(limits, trusted);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopping.cancelled() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                network_sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        match places.take(peer.ip()) {
+            Some(place) => {
+                let connection = connection(stream, peer, Arc::clone(&routes), limits, tasks.clone());
+                tasks.spawn("connection", held(place, connection));
+            }
+            None => refuse(&stream),
+        }
+    }
+}
+
+async fn held(place: Place, connection: impl Future<Output = ()>) {
+    connection.await;
+    drop(place);
+}
+
+fn refuse(stream: &TcpStream) {
+    metrics::counter!("connector_http_connections_refused_total").increment(1);
+    // Nobody waits for who does not read.
+    if let Err(error) = stream.try_write(NO_PLACE) {
+        tracing::debug!(%error, "a refused connection is not told why");
+    }
+}
+
+async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    routes: Arc<E>,
+    limits: Limits,
+    tasks: Tasks,
+) {
+    // Without it a small event of a stream waits for the acknowledgement of the one before it, which the other side holds
+    // back for 40 ms (RFC 9293, section 3.7.4).
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection stays slow to send");
+    }
+    let local = stream.local_addr().map_or_else(|_| LocalAddr::default(), |local| LocalAddr(local.into()));
+    let remote = RemoteAddr(peer.into());
+    let service = service_fn(move |request| {
+        let (routes, local, remote) = (Arc::clone(&routes), local.clone(), remote.clone());
+        async move {
+            let request = Request::from((request, local, remote, Scheme::HTTP));
+            Ok::<hyper::Response<_>, io::Error>(routes.get_response(request).await.into())
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_headers(MOST_HEADERS)
+        .max_header_size(LONGEST_HEAD)
+        .max_buf_size(READ_AHEAD);
+    let served = builder.serve_connection(TokioIo::new(Patient::new(stream, limits.stalled)), service);
+    tokio::pin!(served);
+    let stopping = tasks.stopping();
+    tokio::select! {
+        _ = served.as_mut() => return,
+        () = stopping.cancelled() => {}
+    }
+    served.as_mut().graceful_shutdown();
+    tokio::select! { _ = served => {}, () = network_sleep(DRAIN) => {} }
+}

@@ -1,0 +1,90 @@
+//! Ties a connection to its session's lease. Telegram destroys a key that is used from two places, so before a lease can
+//! end Telegram itself must have closed the owner's connection: an owner that is paused closes nothing. On every renewal
+//! the account therefore sends `ping_delay_disconnect` with a delay shorter than the rest of its lease.
+
+use std::time::Duration;
+
+use super::account::Account;
+use super::connection::Connection;
+use super::errors::TelegramError;
+use crate::lifecycle::network_sleep;
+use crate::vault::Lease;
+use crate::vault::Ownership;
+
+/// grammers sends a `ping_delay_disconnect` of its own, with this delay, when a connection is a minute old, and every
+/// minute from then on; it overrides ours until the next.
+const PING_OF_GRAMMERS: Duration = Duration::from_secs(75);
+/// From this age on a connection may have sent it.
+const FIRST_PING_OF_GRAMMERS: Duration = Duration::from_secs(55);
+/// How often the rest of the lease is looked at. Real time.
+const BEAT: Duration = Duration::from_secs(1);
+
+impl Account {
+    /// Why the session's lease does not let this account connect now.
+    pub(super) fn not_owned(&self) -> Option<TelegramError> {
+        let lease = self.live_session().lease()?;
+        lease.rest().is_none().then(not_owned)
+    }
+
+    /// Resolves when the session's lease lets this account connect.
+    pub(super) async fn owned(&self) {
+        let Some(lease) = self.live_session().lease() else { return };
+        let mut ownership = lease.ownership();
+        while lease.rest().is_none() {
+            tokio::select! { _ = ownership.changed() => {}, () = network_sleep(beat(lease)) => {} }
+        }
+    }
+
+    /// Has Telegram close the connection before the lease ends, whatever becomes of this process.
+    pub(super) async fn tie(&self, connection: &Connection) -> Result<(), TelegramError> {
+        let Some(lease) = self.live_session().lease() else { return Ok(()) };
+        match lease.rest().ok_or_else(not_owned)? {
+            Duration::MAX => Ok(()), // a lock ends with its process
+            rest if rest.as_secs() == 0 => Err(not_owned()),
+            rest => connection.ping_delay_disconnect(rest.as_secs(), self.settings().call_limit).await,
+        }
+    }
+
+    /// Keeps the connection tied. Returns why it has to end: for a connection that may stay, never.
+    pub(super) async fn keep_tied(&self, connection: &Connection) -> TelegramError {
+        let Some(lease) = self.live_session().lease() else { return std::future::pending().await };
+        let mut renewals = lease.renewals();
+        loop {
+            let tie = tokio::select! {
+                renewed = renewals.changed() => renewed.is_ok(),
+                () = self.live_session().dialled() => true,
+                () = network_sleep(beat(lease)) => false,
+            };
+            let rest = match lease.rest() {
+                Some(rest) if rest.as_secs() > 0 => rest,
+                Some(_) | None => return not_owned(),
+            };
+            if rest < PING_OF_GRAMMERS + 3 * beat(lease) && connection.age() > FIRST_PING_OF_GRAMMERS {
+                // The new one is as good, and does not send its first for a minute.
+                let why = "the connection is made anew, because its own pings would outlast the lease";
+                return TelegramError::Unreachable(why.to_owned());
+            }
+            if tie && let Err(error) = self.tie(connection).await {
+                return error;
+            }
+        }
+    }
+}
+
+/// Resolves when another process has the session.
+pub(super) async fn lost(lease: Option<&Lease>) {
+    let Some(lease) = lease else { return std::future::pending().await };
+    let mut ownership = lease.ownership();
+    let elsewhere = ownership.wait_for(|now| matches!(now, Ownership::Standby(_))).await.map(drop);
+    if elsewhere.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn beat(lease: &Lease) -> Duration {
+    BEAT.min(lease.lasts() / 12)
+}
+
+fn not_owned() -> TelegramError {
+    TelegramError::Unreachable("this process does not hold the session's lease now".to_owned())
+}

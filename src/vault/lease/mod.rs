@@ -1,0 +1,384 @@
+//! One owner per session: a process connects with a stored session only while it holds the session's lease, which lies
+//! beside it. In a bucket a lease is an object, taken and renewed by conditional writes, and ends unless it is renewed;
+//! in a folder it is a lock, which ends with its process. What the owner does under its lease is `telegram`'s business.
+//!
+//! Time is [`boot_time`], each machine's own: who waits for another's lease to end measures from when it first saw it.
+
+mod lock;
+mod object;
+mod record;
+mod terms;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::lock::Lock;
+use self::object::Leased;
+pub use self::object::NO_CONDITIONS;
+pub use self::record::Holder;
+pub use self::terms::Ownership;
+pub use self::terms::Terms;
+use super::Backend;
+use super::VaultError;
+use super::error::Trouble;
+use crate::audit;
+use crate::audit::Audit;
+use crate::audit::OwnerChange;
+use crate::audit::Who;
+use crate::domain::place::Place;
+use crate::lifecycle::Tasks;
+use crate::lifecycle::boot_time;
+use crate::lifecycle::network_sleep;
+
+/// How often in its time a lease is renewed. Often: the shorter the rest of a lease may get, the sooner an owner that
+/// cannot renew it must be off (see `telegram/tether.rs`).
+const RENEWALS: u32 = 12;
+/// The part of a lease at its end in which it is no longer used.
+const MARGIN: u32 = 10;
+/// The longest that a handed-over lease is not noticed.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long a lease is kept in a service that has begun to stop.
+const FORSAKEN: Duration = Duration::from_secs(5);
+
+/// A session's lease. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Lease(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The session's name: `account.session`.
+    session: String,
+    place: Place,
+    terms: Terms,
+    hand: tokio::sync::Mutex<Hand>,
+    ownership: watch::Sender<Ownership>,
+    /// Until when it is held, as far as this process knows.
+    until: Mutex<Until>,
+    /// Ticks when it has been renewed.
+    renewed: watch::Sender<()>,
+    /// Whether the process that has it has been seen to live.
+    owner_lives: AtomicBool,
+    stopping: CancellationToken,
+    released: CancellationToken,
+}
+
+#[derive(Debug)]
+enum Hand {
+    Lock(Lock),
+    Object(Box<Leased>),
+}
+
+/// Until when a lease is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    Never,
+    At(Duration),
+    /// As long as this process lives.
+    TheEnd,
+}
+
+/// What a try to take a lease led to.
+enum Taken {
+    Ours {
+        epoch: u64,
+        until: Until,
+    },
+    /// `lives`: that process has been seen to renew it, or is known to run.
+    Theirs {
+        holder: Holder,
+        lives: bool,
+    },
+}
+
+impl Lease {
+    /// The lease of the session at `place`; nothing is asked of that place yet.
+    pub(super) fn new(place: &Place, backend: &Backend, session: &str, terms: &Terms) -> Self {
+        let name = format!("{}.lease", session.trim_end_matches(".session"));
+        let hand = match backend.beside(&name) {
+            Backend::Folder(file) => Hand::Lock(Lock::new(file)),
+            Backend::S3(object) => Hand::Object(Box::new(Leased::new(object))),
+        };
+        Self(Arc::new(Shared {
+            session: session.to_owned(),
+            place: place.beside(&name),
+            terms: terms.clone(),
+            hand: tokio::sync::Mutex::new(hand),
+            ownership: watch::Sender::new(Ownership::Unknown("nobody has asked yet".to_owned())),
+            until: Mutex::new(Until::Never),
+            renewed: watch::Sender::default(),
+            owner_lives: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
+            released: CancellationToken::new(),
+        }))
+    }
+
+    /// Who owns the session, and every change of it.
+    pub fn ownership(&self) -> watch::Receiver<Ownership> {
+        self.0.ownership.subscribe()
+    }
+
+    /// Ticks whenever the lease has been renewed.
+    pub fn renewals(&self) -> watch::Receiver<()> {
+        self.0.renewed.subscribe()
+    }
+
+    /// For how long this process may still use the session; `None`: not now.
+    pub fn rest(&self) -> Option<Duration> {
+        match *self.0.until.lock().unwrap_or_else(PoisonError::into_inner) {
+            Until::Never => None,
+            Until::TheEnd => Some(Duration::MAX),
+            Until::At(end) => {
+                let margin = self.0.terms.lasts / MARGIN;
+                end.checked_sub(boot_time() + margin).filter(|rest| !rest.is_zero())
+            }
+        }
+    }
+
+    /// Which time it is that the session has found an owner, while that is this process.
+    pub fn epoch(&self) -> Option<u64> {
+        match &*self.0.ownership.borrow() {
+            Ownership::Held { epoch } if self.rest().is_some() => Some(*epoch),
+            Ownership::Held { .. } | Ownership::Unknown(_) | Ownership::Standby(_) | Ownership::Lapsed => {
+                None
+            }
+        }
+    }
+
+    /// How long another's lease may last, and so the longest wait for the session to find an owner.
+    pub fn lasts(&self) -> Duration {
+        self.0.terms.lasts
+    }
+
+    /// Whether it is not known who owns the session.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(*self.0.ownership.borrow(), Ownership::Unknown(_) | Ownership::Lapsed)
+    }
+
+    /// Tries once to take the lease, or to renew it. Who owns the session then: [`Lease::ownership`].
+    ///
+    /// # Errors
+    /// See [`VaultError`]. [`VaultError::Refused`]: the S3 server honours no conditional writes.
+    pub async fn attempt(&self) -> Result<(), VaultError> {
+        let mut hand = self.0.hand.lock().await;
+        let limit = self.0.terms.lasts / 3;
+        let held = !matches!(*self.0.ownership.borrow(), Ownership::Standby(_) | Ownership::Unknown(_));
+        let work = async {
+            if held {
+                Box::pin(hand.renew(&self.0.terms)).await
+            } else {
+                Box::pin(hand.take(&self.0.terms)).await
+            }
+        };
+        // Boxed: the SDK's futures are larger than all of ours together.
+        let late = || Trouble::Unavailable(std::io::Error::other("no answer within the time limit"));
+        let outcome = tokio::time::timeout(limit, Box::pin(work)).await.unwrap_or_else(|_| Err(late()));
+        match outcome {
+            Ok(Taken::Ours { epoch, until }) => {
+                self.set_until(until);
+                self.become_(&Ownership::Held { epoch });
+                self.0.renewed.send_replace(());
+                Ok(())
+            }
+            Ok(Taken::Theirs { holder, lives }) => {
+                self.0.owner_lives.store(lives, Ordering::SeqCst);
+                self.set_until(Until::Never);
+                self.become_(&Ownership::Standby(holder));
+                Ok(())
+            }
+            Err(trouble) => {
+                let error = VaultError::new(&self.0.place, trouble);
+                self.note_failure(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the lease for a while, of which nobody keeps it: for a piece of work that is shorter than a lease. Waits for
+    /// as long as the lease of an owner that is gone lasts. See [`Lease::give_up`].
+    ///
+    /// # Errors
+    /// [`VaultError::NotOwner`]: that owner lives. Else see [`Lease::attempt`].
+    pub async fn borrow(&self) -> Result<(), VaultError> {
+        loop {
+            self.attempt().await?;
+            let now = self.0.ownership.borrow().clone();
+            match now {
+                Ownership::Standby(holder) if self.0.owner_lives.load(Ordering::SeqCst) => {
+                    return Err(VaultError::NotOwner(holder));
+                }
+                Ownership::Standby(_) => network_sleep(LOOK.min(self.0.terms.lasts / RENEWALS)).await,
+                Ownership::Held { .. } | Ownership::Unknown(_) | Ownership::Lapsed => return Ok(()),
+            }
+        }
+    }
+
+    /// Holds the lease, or waits for it, until [`Lease::release`].
+    pub fn keep(&self, tasks: &Tasks) {
+        let (lease, service) = (self.clone(), tasks.clone());
+        tasks.spawn("lease", async move {
+            let (mut failing, stopping) = (false, lease.ended(service));
+            let mut stopping = std::pin::pin!(stopping);
+            loop {
+                tokio::select! { () = lease.pause(failing) => {}, () = &mut stopping => break }
+                let attempt = tokio::select! { done = lease.attempt() => done, () = &mut stopping => break };
+                if let Err(error) = &attempt
+                    && !failing
+                {
+                    tracing::warn!(%error, "the lease could not be taken or renewed");
+                }
+                failing = attempt.is_err();
+            }
+            lease.give_up().await;
+            lease.0.released.cancel();
+        });
+    }
+
+    /// Resolves when it is to be released; in a service that stops without saying so, after a while.
+    async fn ended(&self, tasks: Tasks) {
+        let forsaken = async {
+            tasks.stopping().cancelled().await;
+            network_sleep(FORSAKEN).await;
+        };
+        tokio::select! { () = self.0.stopping.cancelled() => {}, () = forsaken => {} }
+    }
+
+    /// Hands the session over: whoever stands by need not wait. Its connections must be closed by now.
+    pub async fn release(&self) {
+        self.0.stopping.cancel();
+        self.0.released.cancelled().await;
+    }
+
+    /// Nobody will keep it: [`Lease::release`] does not wait for whoever does.
+    pub fn forsake(&self) {
+        self.0.released.cancel();
+    }
+
+    /// As [`Lease::release`], of a lease that nobody keeps.
+    pub async fn give_up(&self) {
+        let mut hand = self.0.hand.lock().await;
+        let before = self.0.ownership.borrow().clone();
+        let held = matches!(before, Ownership::Held { .. } | Ownership::Lapsed);
+        if let Ownership::Held { epoch } = before {
+            self.audit(OwnerChange::HandedOver, epoch);
+        }
+        self.set_until(Until::Never);
+        self.0.ownership.send_replace(Ownership::Unknown("it was given up".to_owned()));
+        if !held {
+            return;
+        }
+        let released = tokio::time::timeout(LOOK, Box::pin(hand.release(&self.0.terms))).await;
+        match released {
+            Ok(Ok(())) => tracing::info!(session = self.0.session, "the session was handed over"),
+            Ok(Err(trouble)) => {
+                let error = VaultError::new(&self.0.place, trouble);
+                tracing::warn!(%error, "the lease was not handed over; it ends by itself");
+            }
+            Err(_) => tracing::warn!(session = self.0.session, "the lease was not handed over in time"),
+        }
+    }
+
+    async fn pause(&self, failing: bool) {
+        let renewal = self.0.terms.lasts / RENEWALS;
+        let standby = matches!(*self.0.ownership.borrow(), Ownership::Standby(_) | Ownership::Unknown(_));
+        let pause = match (standby, failing) {
+            (true, _) => LOOK.min(renewal * 2),
+            (false, true) => renewal.min(Duration::from_secs(1)),
+            (false, false) => renewal,
+        };
+        network_sleep(pause).await;
+    }
+
+    fn set_until(&self, until: Until) {
+        *self.0.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    fn note_failure(&self, error: &VaultError) {
+        let now = self.0.ownership.borrow().clone();
+        match now {
+            Ownership::Held { .. } if self.rest().is_none() => self.become_(&Ownership::Lapsed),
+            Ownership::Unknown(_) => {
+                self.0.ownership.send_replace(Ownership::Unknown(error.to_string()));
+            }
+            // Another had it when it could last be seen.
+            Ownership::Held { .. } | Ownership::Standby(_) | Ownership::Lapsed => {}
+        }
+    }
+
+    fn tell_audit(&self, before: &Ownership, now: &Ownership) {
+        let owned = |ownership: &Ownership| match ownership {
+            Ownership::Held { epoch } => Some(*epoch),
+            Ownership::Unknown(_) | Ownership::Standby(_) | Ownership::Lapsed => None,
+        };
+        let (change, epoch) = match (owned(before), owned(now)) {
+            (before, Some(epoch)) if before != Some(epoch) => (OwnerChange::Acquired, epoch),
+            (Some(epoch), None) => (OwnerChange::Lost, epoch),
+            _ => return,
+        };
+        self.audit(change, epoch);
+    }
+
+    fn audit(&self, change: OwnerChange, epoch: u64) {
+        let (session, owner) = (self.0.session.as_str(), self.0.terms.instance.as_str());
+        audit::record(&Who::Service, &Audit::SessionOwner { session, owner, epoch, change });
+    }
+
+    /// Announces a change of owner, once.
+    fn become_(&self, now: &Ownership) {
+        let session = self.0.session.as_str();
+        let before = self.0.ownership.borrow().clone();
+        if before == *now {
+            return;
+        }
+        self.0.ownership.send_replace(now.clone());
+        self.tell_audit(&before, now);
+        match now {
+            Ownership::Held { epoch } => tracing::info!(session, epoch, "this process owns the session"),
+            Ownership::Standby(holder) => {
+                tracing::info!(
+                    session,
+                    epoch = holder.epoch,
+                    owner = holder.url,
+                    "another process owns the session"
+                );
+            }
+            Ownership::Lapsed => {
+                tracing::error!(
+                    session,
+                    "the lease has ended before it could be renewed: the session is not used"
+                );
+            }
+            Ownership::Unknown(_) => {}
+        }
+        let held = matches!(now, Ownership::Held { .. });
+        metrics::gauge!("connector_lease_held", "session" => session.to_owned())
+            .set(f64::from(u8::from(held)));
+        metrics::counter!("connector_lease_changes_total").increment(1);
+    }
+}
+
+impl Hand {
+    async fn take(&mut self, terms: &Terms) -> Result<Taken, Trouble> {
+        match self {
+            Self::Lock(lock) => lock.take(terms).await,
+            Self::Object(object) => Box::pin(object.take(terms)).await,
+        }
+    }
+
+    async fn renew(&mut self, terms: &Terms) -> Result<Taken, Trouble> {
+        match self {
+            Self::Lock(lock) => lock.renew(terms).await,
+            Self::Object(object) => Box::pin(object.renew(terms)).await,
+        }
+    }
+
+    async fn release(&mut self, terms: &Terms) -> Result<(), Trouble> {
+        match self {
+            Self::Lock(lock) => lock.release(terms).await,
+            Self::Object(object) => object.release(terms).await,
+        }
+    }
+}
