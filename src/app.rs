@@ -273,12 +273,7 @@ impl App {
         let (auth, developers, ledger) = room.open(settings.apps, address, &tasks).await?;
         let deliveries = webhooks.begin(&tasks);
 
-        let operator = http::OperatorPolicy {
-            token: settings.admin_token,
-            loopback: settings.loopback,
-            slowing: Arc::default(),
-            clock: operator_clock,
-        };
+        let operator = http::OperatorPolicy::new(settings.admin_token, settings.loopback, operator_clock);
         let trusted_proxies: Arc<[IpNet]> = settings.trusted_proxies.into();
         let limits = settings.limits.within_open_files();
         let custody = sign_in.clone();

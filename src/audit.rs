@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use crate::domain::developer::DeveloperId;
 use crate::domain::login::Phone;
 use crate::domain::project::ProjectId;
+use crate::domain::subscriber::network_of;
 
 /// Who did it, and from which address where that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +163,13 @@ pub fn record(who: &Who, audit: &Audit<'_>) {
         Who::Service => ("service", None, None),
     };
     let Line { phone, project, session, owner, epoch, detail, outcome } = Line::of(audit);
-    let client = client.map(|address| address.to_canonical().to_string());
+    // An app that shows a wrong key may be a person's browser, and who they are is in no log.
+    let of_person = matches!(audit, Audit::Project { act: ProjectAct::SecretRefused, .. });
+    let client = client.map(
+        |address| {
+            if of_person { network_of(address) } else { address.to_canonical().to_string() }
+        },
+    );
     tracing::info!(
         target: "telegram_connector::audit",
         event = name(audit),

@@ -1,10 +1,12 @@
 //! Whose request it is: the peer's address, or what a proxy that the operator trusts says of it
 //! (`CONNECTOR_TRUSTED_PROXIES`). Nothing else in a header is believed.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use poem::http::HeaderMap;
+
+pub(super) use crate::domain::subscriber::network_of;
 
 /// The client's address. The chain is read from our end; the first address that is not a trusted proxy's is the client.
 /// When `X-Forwarded-For` and `Forwarded` (RFC 7239) disagree, one of them is the client's own invention: neither
@@ -32,22 +34,6 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
         (Some(one), Some(two)) if one != two => peer,
         (Some(one), _) => one,
         (None, _) => peer,
-    }
-}
-
-/// As much of an address as says where trouble comes from and not who it is: an IPv4 /24, an IPv6 /48; this machine's own
-/// whole.
-pub(super) fn network_of(address: IpAddr) -> String {
-    match address.to_canonical() {
-        address if address.is_loopback() => address.to_string(),
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            format!("{a}.{b}.{c}.0/24")
-        }
-        IpAddr::V6(address) => {
-            let [a, b, c, ..] = address.segments();
-            format!("{}/48", Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
-        }
     }
 }
 

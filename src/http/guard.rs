@@ -27,13 +27,13 @@ const SCHEME: &str = "operator";
 #[derive(Clone)]
 pub(crate) struct OperatorPolicy {
     /// `CONNECTOR_ADMIN_TOKEN`.
-    pub(crate) token: Option<Secret<String>>,
+    token: Option<Secret<String>>,
     /// Whether listener and public URL are both loopback.
-    pub(crate) loopback: bool,
+    loopback: bool,
     /// How often others have tried.
-    pub(crate) slowing: Arc<Slowing>,
+    slowing: Arc<Slowing>,
     /// When it is.
-    pub(crate) clock: Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
 }
 
 impl std::fmt::Debug for OperatorPolicy {
@@ -43,6 +43,11 @@ impl std::fmt::Debug for OperatorPolicy {
 }
 
 impl OperatorPolicy {
+    /// Nobody has tried yet.
+    pub(crate) fn new(token: Option<Secret<String>>, loopback: bool, clock: Arc<dyn Clock>) -> Self {
+        Self { token, loopback, slowing: Arc::default(), clock }
+    }
+
     /// Lets the operator in. Who is not, waits longer and longer, and fills no log.
     fn try_as_operator(&self, headers: &HeaderMap, from: Option<IpAddr>) -> Result<(), ApiError> {
         let now = self.clock.now();
@@ -194,7 +199,7 @@ mod tests {
 
     fn guarded_by(token: Option<&str>, loopback: bool) -> OperatorPolicy {
         let token = token.map(|token| Secret::new(token.to_owned()));
-        OperatorPolicy { token, loopback, slowing: Arc::default(), clock: Arc::new(OffsetClock::default()) }
+        OperatorPolicy::new(token, loopback, Arc::new(OffsetClock::default()))
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {

@@ -6,11 +6,16 @@ use crate::support::{ALICE, App, CAROL, Options, PASSWORD, Process, Receiver, Re
 
 const TOKEN: &str = "planted-operator-token";
 
-/// The lines so far.
-fn lines(process: &Process) -> Vec<Value> {
+/// The lines so far, of changes of owner and of all the rest.
+fn all_lines(process: &Process) -> (Vec<Value>, Vec<Value>) {
     let log = process.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter(|line| line["target"] == "telegram_connector::audit").collect()
+    let lines = lines.filter(|line| line["target"] == "telegram_connector::audit");
+    lines.partition(|line| line["event"].as_str().unwrap().starts_with("session.owner_"))
+}
+
+fn lines(process: &Process) -> Vec<Value> {
+    all_lines(process).1
 }
 
 /// The last line, once there are so many; what everybody may be told of it, in short.
@@ -95,12 +100,29 @@ async fn each_step_of_the_operators_sign_in_is_one_line() {
         assert_eq!((&line["client"], &line["level"]), (&json!("127.0.0.1"), &json!("INFO")), "{line}");
     }
     assert_eq!(lines[2]["phone"], "+1••••••0003");
+    // Who owns the sessions was told before anything else: the account's, and the bot's.
+    let owners = all_lines(&process).0;
+    let of =
+        |session: &str| owners.iter().filter(|line| line["session"].as_str().unwrap() == session).count();
+    assert_eq!((owners.len(), of("account.session")), (2, 1), "{owners:?}");
+    for line in &owners {
+        assert_eq!(
+            (&line["event"], &line["by"]),
+            (&json!("session.owner_acquired"), &json!("service")),
+            "{line}"
+        );
+        assert!(line["owner"].is_string() && line["epoch"].is_u64(), "{line}");
+    }
     let log = process.kill();
     for secret in [TOKEN, "guessed", &code, &wrong, PASSWORD, "not-hers", "5550100003"] {
         let words = log.split(|character: char| !character.is_alphanumeric() && !"-_ ".contains(character));
         assert!(!words.into_iter().any(|word| word.trim() == secret), "{secret} is in the log");
     }
-    assert_eq!(log.lines().count(), expected.len() + 1, "`off` leaves the audit log alone:\n{log}");
+    assert_eq!(
+        log.lines().count(),
+        expected.len() + owners.len() + 1,
+        "`off` leaves the audit log alone:\n{log}"
+    );
     world.end().await;
 }
 

@@ -47,6 +47,7 @@ mod sign_in;
 mod soak;
 mod store_conformance;
 mod surface;
+mod threats;
 mod waiting;
 mod webhook_client;
 mod webhook_targets;

@@ -162,16 +162,16 @@ async fn who_reads_replaces_or_deletes_what_is_logged_and_no_secret_is() {
     }
     call(&client, token, "DELETE", &path, Value::Null).await;
     let log = process.kill();
-    for (message, times) in [
-        ("a project was created", 1),
-        ("a project's secret was read", 1),
-        ("a project's secret was replaced", 2),
-        ("a project was changed", 2),
-        ("a project was deleted", 1),
+    for (event, times) in [
+        ("project.created", 1),
+        ("project.secret_revealed", 1),
+        ("project.secret_rotated", 2),
+        ("project.changed", 0),
+        ("project.deleted", 1),
     ] {
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let told: Vec<Value> = lines.filter(|line| line["message"] == message).collect();
-        assert_eq!(told.len(), times, "{message}");
+        let told: Vec<Value> = lines.filter(|line| line["event"] == event).collect();
+        assert_eq!(told.len(), times, "{event}");
         for line in told {
             assert!(line["developer"].as_str().unwrap().starts_with("dev_"), "{line}");
             assert_eq!(line["project"], created["id"], "{line}");

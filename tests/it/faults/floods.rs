@@ -60,13 +60,13 @@ fn no_method_is_called_that_this_table_does_not_name() {
     let mut called = BTreeSet::new();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/telegram");
     for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
-        if file.extension().is_none_or(|extension| extension != "rs") {
+        if file.extension().is_none_or(|extension| extension != "rs") || file.ends_with("key_exchange.rs") {
             continue;
         }
         let source = std::fs::read_to_string(&file).unwrap();
         for call in source.split("tl::functions::").skip(1) {
             let end = call.find(|c: char| !c.is_alphanumeric() && c != ':').unwrap_or(call.len());
-            // The others are MTProto's own, which meet no floods.
+            // MTProto's own messages have no room, and Telegram answers them with no error.
             let Some((room, name)) = call[..end].split_once("::") else { continue };
             called.insert(format!("{room}.{}{}", name[..1].to_lowercase(), &name[1..]));
         }
