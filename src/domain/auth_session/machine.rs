@@ -67,6 +67,8 @@ pub enum Event {
     FirstRead,
     /// The prompt is in the chat, with this message id where Telegram told it.
     PromptSent(Option<i32>),
+    /// Telegram tells which message the prompt is, perhaps after the outcome was told in another.
+    PromptFound(i32),
     /// The prompt cannot be sent: Telegram's name for why.
     PromptFailed(String),
     /// The prompt has to wait, seconds.
@@ -180,6 +182,7 @@ impl AuthSession {
             Event::Consume { by_proof, receipt } => self.consume(*by_proof, receipt.clone(), now),
             Event::FirstRead => self.noted_once(Happening::FirstRead, now),
             Event::PromptSent(message) => self.prompt_sent(*message, now),
+            Event::PromptFound(message) => self.prompt_found(*message, now),
             Event::PromptFailed(error) => self.noted_once(Happening::PromptFailed(error.clone()), now),
             Event::PromptDelayed(seconds) => self.noted_once(Happening::PromptDelayed(*seconds), now),
             Event::Forget => self.forget(now),
@@ -288,20 +291,19 @@ impl AuthSession {
     fn prompt_sent(&self, message: Option<i32>, now: Timestamp) -> Result<Step, Refused> {
         let mut next = self.clone();
         let known = self.is_prompted();
-        match next.opening.as_mut() {
-            Some(opening) if opening.prompt.is_none() && (message.is_some() || !known) => {
-                opening.prompt = message;
-            }
-            Some(_) | None => return Err(Refused::Unchanged),
-        }
+        let news = message.is_some() || !known;
+        let opening = next.opening.as_mut().filter(|opening| opening.prompt.is_none() && news);
+        opening.ok_or(Refused::Unchanged)?.prompt = message;
         if !known {
             next.note(Happening::PromptSent, now);
         }
-        if next.state != State::Pending {
-            // It was decided before anybody knew which message to turn into the outcome.
-            return Ok(next.and_tell_outcome(now));
-        }
         Ok(Step { session: next, errands: Vec::new() })
+    }
+
+    fn prompt_found(&self, message: i32, now: Timestamp) -> Result<Step, Refused> {
+        let step = self.prompt_sent(Some(message), now)?;
+        let decided = step.session.state != State::Pending;
+        Ok(if decided { step.session.and_tell_outcome(now) } else { step })
     }
 
     fn noted_once(&self, what: Happening, now: Timestamp) -> Result<Step, Refused> {

@@ -221,13 +221,15 @@ fn a_prompt_whose_answer_was_lost_learns_its_message_later() {
     let opened = done(&session(false, None), &open(ALICE, 10), at(1));
     let sent = done(&opened, &Event::PromptSent(None), at(2));
     assert_eq!(sent.opening.as_ref().unwrap().prompt, None);
-    let known = done(&sent, &Event::PromptSent(Some(20)), at(3));
+    let known = done(&sent, &Event::PromptFound(20), at(3));
     assert_eq!(known.opening.as_ref().unwrap().prompt, Some(20));
     assert_eq!(known.timeline.len(), sent.timeline.len());
     // Decided in between: the message that turns up late becomes the outcome too.
     let answer = Answer { message: 30, ..words(ALICE) };
     let decided = done(&sent, &Event::Confirm { answer, number: None }, at(3));
-    let step = decided.apply(&Event::PromptSent(Some(20)), at(4)).unwrap();
+    // Its own errand is followed by the outcome's.
+    assert_eq!(decided.apply(&Event::PromptSent(Some(20)), at(4)).unwrap().errands, []);
+    let step = decided.apply(&Event::PromptFound(20), at(4)).unwrap();
     assert!(matches!(step.errands.as_slice(), [Errand { task: Task::Outcome { .. }, .. }]));
 }
 

@@ -142,7 +142,7 @@ impl Confirm {
             if prompt.as_str() != text {
                 continue;
             }
-            let learned = Event::PromptSent(Some(id));
+            let learned = Event::PromptFound(id);
             if let Applied::Done(step) = self.store.apply(&session.id, &learned, self.clock.now()).await? {
                 self.outbox.take(step.errands);
             }

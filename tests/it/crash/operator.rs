@@ -72,7 +72,7 @@ impl Operator {
     pub(super) async fn live(&mut self, world: &World, life: &Life, finish: bool) -> Option<()> {
         loop {
             match self.known {
-                Known::SignedOut if finish && !self.trying => return Some(()),
+                Known::SignedOut if finish => return Some(()),
                 Known::SignedOut => {
                     if !self.trying {
                         self.accounts += 1;
@@ -128,6 +128,10 @@ impl Operator {
         loop {
             self.codes_tried += u64::from(self.known == Known::SignedOut);
             let answer = life.call(method, "/sign_in", &[], body).await?;
+            if answer.status == 429 {
+                // Only so many codes may be asked for in a while: enough for this life.
+                return None;
+            }
             if answer.status != 503 || answer.code() != "TELEGRAM_UNREACHABLE" {
                 return Some((answer.status, answer.body));
             }
