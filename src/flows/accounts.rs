@@ -50,6 +50,10 @@ impl Accounts {
             if self.bots.is_elsewhere(bot) {
                 return Err(Nobody::Here(self.gateway.longest_absence()));
             }
+            // Telegram has deactivated it or refuses its token: a link to it leads to nobody.
+            if matches!(self.bots.condition(bot), "signed_out" | "token_invalid") {
+                return Err(Nobody::AtAll);
+            }
             let user = self.bots.user(bot).ok_or(Nobody::Yet)?;
             let via = Via { account: user.id, bot: true };
             return Ok(Deliverer { via, username: user.username, phone: None });

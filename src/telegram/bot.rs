@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::account::Account;
 use super::account::Status;
 use super::custody::change_worth_saving;
+use super::custody::first_delay;
 use super::means::Means;
 use super::session::Changes;
 use super::tether::lost;
@@ -330,11 +331,16 @@ impl Bot {
         let (shortest, longest) = settings.back_off;
         let mut changes = account.live_session().changes();
         let mut pause = Duration::ZERO;
+        // The session is saved when it is new; progress is what follows.
+        let mut delay = first_delay(settings.save_delay);
         loop {
             let due = async {
                 match saved {
                     None => network_sleep(pause).await,
-                    Some(saved) => change_worth_saving(&mut changes, saved, settings.save_delay).await,
+                    Some(saved) => {
+                        change_worth_saving(&mut changes, saved, delay).await;
+                        delay = settings.save_delay;
+                    }
                 }
             };
             tokio::select! {

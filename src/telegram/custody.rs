@@ -257,12 +257,13 @@ impl Gateway {
         let stopping = self.0.tasks.stopping();
         let (shortest, longest) = self.0.settings.back_off;
         let (mut failed, mut pause) = (!*self.0.saved.borrow(), shortest);
+        let mut delay = first_delay(self.0.settings.save_delay);
         loop {
             let due = async {
                 if failed {
                     network_sleep(pause).await;
                 } else {
-                    change_worth_saving(&mut changes, saved, self.0.settings.save_delay).await;
+                    change_worth_saving(&mut changes, saved, delay).await;
                 }
             };
             tokio::select! {
@@ -277,7 +278,10 @@ impl Gateway {
                 self.set_saved(false);
             }
             match self.save().await {
-                Ok(()) => (saved, failed, pause) = (now, false, shortest),
+                Ok(()) => {
+                    (saved, failed, pause) = (now, false, shortest);
+                    delay = self.0.settings.save_delay;
+                }
                 Err(error) => {
                     tracing::warn!(%error, retry_in_ms = pause.as_millis(), "the session was not saved");
                     pause = if failed { (pause * 2).min(longest) } else { shortest };
@@ -332,6 +336,12 @@ impl Gateway {
             }
         });
     }
+}
+
+/// How long a process waits before it saves its first progress: a process that is killed again and again must get on, or
+/// each would begin further back than the one before has come.
+pub(super) fn first_delay(delay: Duration) -> Duration {
+    delay.min(Duration::from_secs(1))
 }
 
 /// Resolves when something has changed since `saved` that is to be saved now: a login at once, progress after `delay`.

@@ -97,11 +97,14 @@ async fn asked_by_olga(settings: Value) -> (World, App, Telethon) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_opens_the_link_taps_confirm_and_the_app_holds_a_proof() {
-    let (world, app, mut telethon) = asked_by_a_bot(json!({ "name": "Shop" })).await;
+    // Looks like an address, and counts differently in characters and in UTF-16.
+    let name = "𝕊hop 🛍.example";
+    let (world, app, mut telethon) = asked_by_a_bot(json!({ "name": name })).await;
     let mut alice = Phone::of(ALICE, &mut telethon, &world).await;
-    let attempt = app.attempt().await;
+    let attempt = app.attempt_with(json!({}), &[("origin", "https://shop.example")]).await;
     let prompt = alice.opens(&attempt.link);
-    assert!(text(&prompt).starts_with("Sign in to Shop?"), "{prompt}");
+    assert!(text(&prompt).starts_with(&format!("Sign in to {name}?")), "{prompt}");
+    assert_eq!(prompt["code"], json!([name, "shop.example"]), "no links");
     assert_eq!(prompt["buttons"], json!([[CONFIRM, CANCEL]]));
     assert_eq!(prompt["markup"], "ReplyInlineMarkup");
     assert_eq!(app.poll(&attempt).await, json!({ "status": "pending" }));
@@ -111,7 +114,8 @@ async fn a_person_opens_the_link_taps_confirm_and_the_app_holds_a_proof() {
     assert_eq!((&poll["status"], &poll["telegram_name"]), (&json!("confirmed"), &json!("Alice")));
     assert_eq!(poll["telegram_id"], alice.me["id"].to_string());
     let outcome = alice.sees_change_of(&prompt);
-    assert_eq!(text(&outcome), "✅ You are signed in to Shop.");
+    assert_eq!(text(&outcome), format!("✅ You are signed in to {name}."));
+    assert_eq!(outcome["code"], json!([name]));
     assert_eq!((&outcome["buttons"], &outcome["markup"]), (&json!([]), &Value::Null));
     let start = format!("/start {}", attempt.id());
     let chat = [(true, start), (false, text(&outcome).to_owned())];

@@ -338,8 +338,11 @@ async fn a_prompt_that_nobody_can_be_sent_is_waited_for_or_given_up() {
     // A flood is waited out.
     world.fail("messages.sendMessage", "FLOOD_WAIT_1").await;
     let attempt = app.attempt().await;
+    let begun = std::time::Instant::now();
     let opened = world.open(ALICE, &attempt.link).await;
     let prompt = world.answer_to(ALICE, opened).await;
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(world.calls("messages.sendMessage").await, 2, "once refused, once sent");
     world.tap(ALICE, id(&prompt), CONFIRM).await;
     assert_eq!(app.poll(&attempt).await["status"], "confirmed");
 

@@ -249,8 +249,9 @@ async fn a_folder_that_takes_no_session_keeps_the_login_in_the_store_until_it_do
     assert!(first.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(206));
     let code = world.code(ALICE).await;
     let again = json!({ "phone": ALICE, "password": code });
-    // A file where the folder should be: whoever is root may write into a folder that is read-only.
-    std::fs::write(folder.join("sessions"), b"in the way").unwrap();
+    // Something is where the session is written: whoever is root may write into a folder that is read-only.
+    let in_the_way = folder.join("sessions/account.session.new");
+    std::fs::create_dir_all(&in_the_way).unwrap();
     for _ in 0..3 {
         let answer = first.client.post("/sign_in", &again).await;
         assert_eq!(answer.refusal(), (503, "SESSION_STORE_UNAVAILABLE".to_owned()));
@@ -260,7 +261,7 @@ async fn a_folder_that_takes_no_session_keeps_the_login_in_the_store_until_it_do
     first.kill();
     let second = Process::spawn(&arguments, &[]).serving();
     assert_eq!(second.client.get("/sign_in").await.json()["state"], "signed_in", "kept in the store");
-    std::fs::remove_file(folder.join("sessions")).unwrap();
+    std::fs::remove_dir(&in_the_way).unwrap();
     let saved = || async { second.client.get("/readyz").await.json()["session_store"] == "ok" };
     eventually("the session is saved without anybody asking", saved).await;
     assert!(second.client.post("/sign_in", &again).await.is_empty(200));

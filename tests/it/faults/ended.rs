@@ -180,6 +180,44 @@ async fn a_banned_number_cannot_sign_in_and_the_next_one_can() {
     stage.world.end().await;
 }
 
+/// A bot signs in again by itself when its session ends; where Telegram refuses that, it is left alone too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_that_is_deactivated_or_whose_token_is_refused() {
+    for (refusal, condition) in
+        [("USER_DEACTIVATED_BAN", "signed_out"), ("ACCESS_TOKEN_INVALID", "token_invalid")]
+    {
+        let options = Options { watchdog_interval: Duration::from_millis(50), ..Options::default() };
+        let (mut world, _) = World::with_bot(options).await;
+        world.bot_is("ok").await;
+        let app = world.app(json!({})).await;
+        let attempt = app.attempt().await;
+        let opened = world.open(ALICE, &attempt.link).await;
+        world.answer_to(ALICE, opened).await;
+        world.fault(json!({ "method": "auth.importBotAuthorization", "error": refusal })).await;
+        world.fail("updates.getState", "SESSION_REVOKED").await;
+        world.bot_is(condition).await;
+        let tried = world.calls("auth.importBotAuthorization").await;
+        network_sleep(Duration::from_millis(500)).await;
+        assert_eq!(
+            world.calls("auth.importBotAuthorization").await,
+            tried,
+            "it is not asked again and again"
+        );
+        assert_eq!(app.poll(&attempt).await["status"], "pending");
+        let refused = app.call("/api/v1/generate/public", &json!({ "project_id": app.id }), &[]).await;
+        assert_eq!(refused.refusal(), (503, "NO_TELEGRAM_ACCOUNT".into()), "a link would lead to nobody");
+        // What Telegram says at the next start counts.
+        world.heal().await;
+        world.restart().await;
+        world.bot_is("ok").await;
+        let app = app.at(&world.service);
+        let prompt = world.answer_to(ALICE, opened).await["id"].as_i64().unwrap();
+        world.tap(ALICE, prompt, "✅ Confirm").await;
+        assert_eq!(app.poll(&attempt).await["status"], "confirmed");
+        world.end().await;
+    }
+}
+
 /// The real program, whose metrics are its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_name_the_reason_from_a_closed_set() {

@@ -66,7 +66,8 @@ fn no_method_is_called_that_this_table_does_not_name() {
         let source = std::fs::read_to_string(&file).unwrap();
         for call in source.split("tl::functions::").skip(1) {
             let end = call.find(|c: char| !c.is_alphanumeric() && c != ':').unwrap_or(call.len());
-            let (room, name) = call[..end].split_once("::").unwrap();
+            // MTProto's own messages have no room, and Telegram answers them with no error.
+            let Some((room, name)) = call[..end].split_once("::") else { continue };
             called.insert(format!("{room}.{}{}", name[..1].to_lowercase(), &name[1..]));
         }
     }

@@ -56,16 +56,16 @@ async fn a_prompt_whose_connection_freezes_is_sent_once_by_the_next() {
     world.bot_is("ok").await;
     let app = world.app(json!({})).await;
     let attempt = app.attempt().await;
-    // It freezes when the prompt is about to be sent: the call is under way and is never answered.
+    // It freezes while the prompt is being sent: Telegram has it, and the answer never comes.
     world.hold("messages.sendMessage").await;
     let opened = world.open(ALICE, &attempt.link).await;
     world.faults_are_spent().await;
     world.fault(json!({ "freeze": "now" })).await;
+    world.heal().await;
     let prompt = world.answer_to(ALICE, opened).await;
     let tapped =
         || async { world.try_tap(ALICE, prompt["id"].as_i64().unwrap(), "✅ Confirm").await.status == 200 };
     eventually("a tap is answered", tapped).await;
-    world.heal().await;
     let prompt = world.becomes(ALICE, prompt["id"].as_i64().unwrap(), "You are signed in").await;
     assert_eq!(world.messages(ALICE, opened).await, [prompt], "one prompt, and nothing else");
     world.end().await;

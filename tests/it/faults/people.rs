@@ -1,6 +1,9 @@
 //! People who want nothing from our account any more, or are no more: told in the timeline, asked once, and nobody else waits.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use telegram_connector::lifecycle::network_sleep;
 
 use crate::support::{ALICE, App, Attempt, BOB, Options, World, eventually};
 
@@ -53,7 +56,7 @@ async fn who_blocks_the_bot_is_asked_once_and_can_come_back() {
     signs_in(&world, &app, BOB).await;
     assert_eq!(world.calls("messages.sendMessage").await, 2, "one refused, and Bob's");
     // It ends like any other, and nobody is told who does not want to hear it.
-    world.clock.advance(std::time::Duration::from_secs(601));
+    world.clock.advance(Duration::from_secs(601));
     eventually("expired", || async { app.poll(&attempt).await["status"] == "expired" }).await;
     // The button in the app lets the bot in again.
     signs_in(&world, &app, ALICE).await;
@@ -71,6 +74,8 @@ async fn who_blocks_the_bot_after_deciding_has_decided() {
     world.fault(json!({ "method": "messages.editMessage", "error": "USER_IS_BLOCKED", "code": 403 })).await;
     world.tap(ALICE, prompt, "✅ Confirm").await;
     eventually("the outcome is tried", || async { world.calls("messages.editMessage").await == 1 }).await;
+    // Time enough for what is tried again to be tried three times more.
+    network_sleep(Duration::from_millis(500)).await;
     assert_eq!(app.consume(&attempt).await["status"], "confirmed");
     world.heal().await;
     signs_in(&world, &app, BOB).await;
