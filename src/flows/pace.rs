@@ -47,12 +47,13 @@ impl<K: Eq + Hash + Clone> Pace<K> {
         let mut wait = Duration::ZERO;
         let mut due = Vec::with_capacity(kinds.len());
         for (kind, rate) in kinds {
-            // Only a clock that was set back makes it due later than it could be now.
-            let latest = now.plus(rate.slack()).plus(rate.interval);
-            if let Some(due) = table.get_mut(kind).filter(|due| **due > latest) {
-                *due = latest;
+            let mut next = now;
+            if let Some(kept) = table.get_mut(kind) {
+                // Only a clock that was set back makes it due later than it could be now. It is written down, or each further
+                // question would find the wait as long again.
+                *kept = (*kept).min(now.plus(rate.slack()).plus(rate.interval));
+                next = next.max(*kept);
             }
-            let next = table.get(kind).copied().unwrap_or(now).max(now);
             wait = wait.max(next.since(now).saturating_sub(rate.slack()));
             due.push(next.plus(rate.interval));
         }
