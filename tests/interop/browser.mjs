@@ -1,6 +1,7 @@
 // A headless Chromium for swagger.rs and pages.rs: `node browser.mjs TASK '{"service":URL,"control":URL,"pictures":FOLDER}'`.
 // Does one task as a person would and prints what was seen, as a line of JSON; judging it is theirs.
 
+import http from 'node:http';
 import process from 'node:process';
 import { chromium } from 'playwright-core';
 
@@ -46,14 +47,13 @@ const tasks = {
     return { title: await page.locator('.info .title').innerText(), paths, people };
   },
 
-  // What a hostile page on another port of this machine can do to the service: here the sandbox's page plays it.
-  async attack(page, { service, control }) {
-    await page.goto(`${control}/docs`);
-    // What the service says is hidden from the page, but not from us.
-    const answers = [];
-    page.on('response', (answer) => {
-      if (answer.url().startsWith(service)) answers.push(`${answer.request().method()} ${answer.status()}`);
-    });
+  // What a hostile page on another port of this machine can do to the service. It has no policy that would stop it.
+  async attack(page, { service }) {
+    const hostile = http.createServer((_, answer) => answer.setHeader('content-type', 'text/html').end('<!doctype html>'));
+    await new Promise((listening) => hostile.listen(0, '127.0.0.1', listening));
+    places.hostile = `http://localhost:${hostile.address().port}`;
+    await page.goto(places.hostile);
+    hostile.unref();
     const attempts = await page.evaluate(
       async ([url, body]) => {
         const attempt = async (options) => {
@@ -74,7 +74,7 @@ const tasks = {
       },
       [`${service}/sign_in`, JSON.stringify({ phone: PHONE })],
     );
-    return { ...attempts, answers };
+    return attempts;
   },
 
   // The demo page and the virtual phone in its second tab, from the click to the proof.
@@ -352,9 +352,9 @@ try {
   // The documents have to work on a machine without internet.
   const elsewhere = [];
   const host = (url) => new URL(url).host.replace('127.0.0.1', 'localhost');
-  const ours = [places.service, places.control].map(host);
+  const ours = () => [places.service, places.control, places.hostile ?? places.service].map(host);
   context.on('request', (request) => {
-    if (request.url().startsWith('http') && !ours.includes(host(request.url()))) elsewhere.push(request.url());
+    if (request.url().startsWith('http') && !ours().includes(host(request.url()))) elsewhere.push(request.url());
   });
   const broken = [];
   context.on('weberror', (error) => broken.push(String(error.error())));

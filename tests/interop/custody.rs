@@ -31,7 +31,7 @@ impl Moto {
         moto
     }
 
-    fn environment(&self) -> [(&str, &str); 6] {
+    fn environment(&self) -> [(&str, &str); 7] {
         [
             ("AWS_ENDPOINT_URL", self.client.url()),
             ("AWS_REGION", "us-east-1"),
@@ -39,6 +39,7 @@ impl Moto {
             ("AWS_SECRET_ACCESS_KEY", "secret"),
             ("CONNECTOR_MASTER_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
             ("CONNECTOR_SESSION_STORE", "s3://connector/telegram"),
+            ("CONNECTOR_LEASE_SECONDS", "3"),
         ]
     }
 }
@@ -84,6 +85,9 @@ async fn a_session_in_somebody_elses_s3_server_survives_the_machine_it_was_made_
 
     let (second, _) = run("serve", "b");
     let second = second.unwrap();
+    // The lease of the machine that is gone has to end first.
+    let owns = || async { second.client.get("/readyz").await.json()["telegram"] != "standby" };
+    crate::support::eventually("it owns the session", owns).await;
     assert!(second.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(200));
     assert_eq!(world.calls("auth.sendCode").await, 1);
     drop(second);
