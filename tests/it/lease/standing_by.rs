@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{account, becomes, sign_in, start};
-use crate::support::{ALICE, Client, Options, Process, S3Server, World};
+use crate::support::{ALICE, Client, Options, Process, S3Server, World, eventually};
 
 const DEVELOPER: [(&str, &str); 2] = [
     ("CONNECTOR_BOOTSTRAP_EMAIL", "owner@example.com"),
@@ -78,4 +78,51 @@ async fn refuses(standby: &Process, owner: &Process) {
     let told = client.post("/api/v1/generate/public", &generate).await;
     assert!(!told.body.contains(owner.client.url()), "apps need not know our machines: {told:?}");
     assert_eq!(account(client).await, "standby");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_is_run_by_one_process_and_goes_on_in_the_next_without_signing_in_again() {
+    let (world, s3) = (World::without_service(Options::default()).await, S3Server::new().await);
+    let (_, token) = world.new_bot("login_bot").await;
+    let settings = [&DEVELOPER[..], &[("TELEGRAM_BOT_TOKEN", token.as_str())]].concat();
+    let bot = |process: &Process| {
+        let client = process.client.clone();
+        move |condition: &'static str| {
+            let client = client.clone();
+            async move {
+                let now = || async { client.get("/readyz").await.json()["bot"] == condition };
+                eventually(condition, now).await;
+            }
+        }
+    };
+    let first = start(&world, &s3, "first", &settings);
+    bot(&first)("ok").await;
+    let second = start(&world, &s3, "second", &settings);
+    bot(&second)("standby").await;
+    let app = project(&second.client).await;
+    let generate = json!({ "project_id": app });
+    let refused = second.client.post("/api/v1/generate/public", &generate).await;
+    assert_eq!(refused.refusal(), (503, "NOT_OWNER".into()));
+    assert_eq!(refused.headers["retry-after"], "3");
+
+    // Paused for longer than its lease; then killed.
+    first.pause();
+    bot(&second)("ok").await;
+    first.resume();
+    bot(&first)("standby").await;
+    let asked = second.client.post("/api/v1/generate/public", &generate).await.json();
+    world.open(ALICE, asked["deeplink"].as_str().unwrap()).await;
+    second.kill();
+    bot(&first)("ok").await;
+    // It was asked of the one that is gone, whose store knows the session.
+    let second = start(&world, &s3, "second", &settings);
+    bot(&second)("standby").await;
+    assert_eq!(poll(&second.client, &app, &asked["session_token"]).await, "pending");
+    first.terminate();
+    bot(&second)("ok").await;
+    let prompt = || async { !world.messages(ALICE, 0).await.iter().all(|message| message["out"] == true) };
+    eventually("its person is asked", prompt).await;
+    assert_eq!(world.calls("auth.importBotAuthorization").await, 1);
+    drop((first, second));
+    world.end().await;
 }
