@@ -169,7 +169,10 @@ impl Account {
         if left < enough_time(limit) {
             return Err(TelegramError::Unreachable("the time limit went by in connecting".to_owned()));
         }
-        let mut answer = connection.invoke(request, left).await;
+        let mut answer = match self.tie_first(&connection).await {
+            Ok(()) => connection.invoke(request, left).await,
+            Err(error) => Err(error),
+        };
         let signed_in = self.0.session.has_user();
         match &answer {
             // Before sign-in these are ordinary answers; afterwards they are the end.

@@ -3,6 +3,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use grammers_mtsender::{ConnectionParams, InvocationError, NoRetries, SenderPool, SenderPoolHandle};
@@ -32,6 +33,8 @@ pub(super) struct Connection {
     runner: tokio::task::AbortHandle,
     ended: CancellationToken,
     opened: Instant,
+    /// After which dialling it was last tied to the lease, see `tether`.
+    tied: AtomicU64,
 }
 
 /// grammers' handle has no `Debug`.
@@ -86,7 +89,14 @@ impl Connection {
             runner.run().await;
         });
         let (pool, opened) = (Pool(pool.handle.thin), Instant::now());
-        let connection = Self { pool, session, runner: runner.abort_handle(), ended, opened };
+        let connection = Self {
+            pool,
+            session,
+            runner: runner.abort_handle(),
+            ended,
+            opened,
+            tied: AtomicU64::new(u64::MAX),
+        };
         (connection, end)
     }
 
@@ -146,6 +156,15 @@ impl Connection {
         let ping =
             tl::functions::PingDelayDisconnect { ping_id: i64::from(disconnect_delay), disconnect_delay };
         self.invoke(&ping, limit).await.map(|_: tl::enums::Pong| ())
+    }
+
+    /// Whether Telegram has been told when to close it, since it was last dialled.
+    pub(super) fn is_tied(&self) -> bool {
+        self.tied.load(Ordering::SeqCst) == self.session.dials()
+    }
+
+    pub(super) fn mark_tied(&self) {
+        self.tied.store(self.session.dials(), Ordering::SeqCst);
     }
 
     /// How long ago it was opened; it may have been dialled later.

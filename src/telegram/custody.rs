@@ -30,7 +30,8 @@ impl Gateway {
 
     /// Whether the vault could be read or written the last time.
     pub fn reaches_vault(&self) -> bool {
-        self.0.vault_reached.load(Ordering::SeqCst)
+        let renewed = self.0.vault.lease().is_none_or(Lease::is_renewed);
+        renewed && self.0.vault_reached.load(Ordering::SeqCst)
     }
 
     /// Tells when the vault has failed to take the newest login, and when it has taken it.

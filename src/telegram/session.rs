@@ -1,6 +1,7 @@
 //! The session grammers works on, in memory, with what its own storages get wrong put right: the self user is found,
 //! a key is never replaced, and changes are announced so that they can be saved. Snapshots are `TelegramSession`s.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use grammers_session::types::{DcOption, PeerAuth, PeerId, PeerInfo, UpdateState, UpdatesState};
@@ -28,6 +29,7 @@ pub(super) struct LiveSession {
     /// Under which it may be used; `None`: nobody else can have it.
     lease: OnceLock<Lease>,
     dialled: Notify,
+    dials: AtomicU64,
 }
 
 /// How often the parts of a session have changed.
@@ -59,6 +61,7 @@ impl LiveSession {
             changes: watch::Sender::default(),
             lease: OnceLock::new(),
             dialled: Notify::new(),
+            dials: AtomicU64::new(0),
         }
     }
 
@@ -72,6 +75,11 @@ impl LiveSession {
 
     pub(super) fn lease(&self) -> Option<&Lease> {
         self.lease.get()
+    }
+
+    /// A number that is another one after each dialling.
+    pub(super) fn dials(&self) -> u64 {
+        self.dials.load(Ordering::SeqCst)
     }
 
     /// Resolves when a connection has been made since it last did.
@@ -244,6 +252,7 @@ impl Session for LiveSession {
 
     fn set_dc_option(&self, option: &DcOption) -> BoxFuture<'_, Result<(), Refusal>> {
         // grammers writes back where it has just dialled.
+        self.dials.fetch_add(1, Ordering::SeqCst);
         self.dialled.notify_one();
         ready(self.update_centre(option.id, option.auth_key.map(AuthKey::new), Some(option.ipv4)))
     }

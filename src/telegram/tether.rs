@@ -41,8 +41,18 @@ impl Account {
         match lease.rest().ok_or_else(not_owned)? {
             Duration::MAX => Ok(()), // a lock ends with its process
             rest if rest.as_secs() == 0 => Err(not_owned()),
-            rest => connection.ping_delay_disconnect(rest.as_secs(), self.settings().call_limit).await,
+            rest => {
+                connection.ping_delay_disconnect(rest.as_secs(), self.settings().call_limit).await?;
+                connection.mark_tied();
+                Ok(())
+            }
         }
+    }
+
+    /// As [`Account::tie`], where that has not been done since the connection was dialled: calls are also made while
+    /// nobody keeps it tied.
+    pub(super) async fn tie_first(&self, connection: &Connection) -> Result<(), TelegramError> {
+        if connection.is_tied() { Ok(()) } else { self.tie(connection).await }
     }
 
     /// Keeps the connection tied. Returns why it has to end: for a connection that may stay, never.

@@ -153,6 +153,15 @@ impl Lease {
         self.0.terms.lasts
     }
 
+    /// Whether nothing stands between this process and its next renewals, or the lease is another's.
+    pub fn is_renewed(&self) -> bool {
+        match &*self.0.ownership.borrow() {
+            Ownership::Held { .. } => self.rest().is_some_and(|rest| rest >= self.0.terms.lasts / 2),
+            Ownership::Standby(_) => true,
+            Ownership::Unknown(_) | Ownership::Lapsed => false,
+        }
+    }
+
     /// Whether it is not known who owns the session.
     pub fn is_in_doubt(&self) -> bool {
         matches!(*self.0.ownership.borrow(), Ownership::Unknown(_) | Ownership::Lapsed)
