@@ -25,6 +25,7 @@ use crate::domain::ids::Ids;
 use crate::domain::ids::Secret;
 use crate::domain::place::LeaseSettings;
 use crate::domain::place::SessionStore;
+use crate::domain::project_wishes::Declared;
 use crate::domain::seal::Sealer;
 use crate::flows::accounts::Accounts;
 use crate::flows::auth::AppLimits;
@@ -247,10 +248,87 @@ impl App {
         let unsaved = store.unsaved_session().await?;
         let outbox = Outbox::new(Arc::clone(&store), Arc::clone(&clock), tasks.clone());
         let confirm = Confirm::new(Arc::clone(&store), outbox.clone(), Arc::clone(&clock), tasks.clone());
-        let telegram = settings.telegram;
+        let telegram = settings.telegram.clone();
         let bots = Bots::new(telegram.clone(), vault.clone(), ids.clone(), tasks.clone(), confirm.sink());
         let gateway =
             Gateway::open(telegram, vault, unsaved, ids.clone(), tasks.clone(), confirm.sink()).await?;
+        let (closing, to_close) = (gateway.clone(), bots.clone());
+        let begun = Begun { settings, clock, ids, tasks, store, gateway, bots, outbox, confirm, declared };
+        let started = begun.serve(listener, address, ops).await;
+        if started.is_err() {
+            // Who stands by need not wait for the lease of a process that does not serve.
+            tokio::join!(closing.close(), to_close.close());
+        }
+        started
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where probes and metrics are served without a token.
+    pub const fn ops_address(&self) -> Option<SocketAddr> {
+        self.ops_address
+    }
+
+    /// Stops accepting, finishes what is under way, saves, closes the Telegram connections. Under 5 s.
+    pub async fn stop(self) {
+        let begun = Instant::now();
+        self.tasks.stop();
+        // What is under way may still want the connection, so it goes first.
+        let drained = tokio::time::timeout(DRAIN, self.sign_in.drained()).await;
+        let left = STOP_SAVE.min(STOP.saturating_sub(STOP_SETTLE + begun.elapsed()));
+        let closing = async { tokio::join!(self.gateway.close(), self.bots.close()) };
+        let saved = tokio::time::timeout(left, closing).await;
+        let left = STOP.saturating_sub(begun.elapsed());
+        match tokio::time::timeout(left, self.sign_in.settle_custody()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the store does not keep the unsaved session"),
+            Err(_) => tracing::error!("the store has not said in time whether it keeps an unsaved session"),
+        }
+        self.outbox.end();
+        let ended = self.tasks.finish(STOP.saturating_sub(begun.elapsed())).await;
+        if drained.is_err() || saved.is_err() || !ended {
+            tracing::warn!("not everything ended in time");
+        }
+    }
+}
+
+/// A store that failed is opened anew by a process that is started anew: this one ends, with a failure, as soon as that
+/// would work. Until then it tells what it can.
+fn watch_store(tasks: &Tasks, store: Arc<dyn Store>) {
+    let stopping = tasks.stopping();
+    tasks.spawn_essential("store", async move {
+        tokio::select! { () = store.is_to_be_reopened() => {}, () = stopping.cancelled() => {} }
+    });
+}
+
+/// A service that has its parts and does not serve yet.
+struct Begun {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    ids: Ids,
+    tasks: Tasks,
+    store: Arc<dyn Store>,
+    gateway: Gateway,
+    bots: Bots,
+    outbox: Outbox,
+    confirm: Confirm,
+    declared: Option<Vec<Declared>>,
+}
+
+type Listening = (TcpListener, SocketAddr);
+
+impl Begun {
+    /// Joins the parts, and answers requests from when this returns.
+    async fn serve(
+        self,
+        listener: TcpListener,
+        address: SocketAddr,
+        ops: Option<Listening>,
+    ) -> Result<App, StartError> {
+        let Self { settings, clock, ids, tasks, store, gateway, bots, outbox, confirm, declared } = self;
         let default_bot = settings.bot_token.map(|token| bots.run(token)).transpose()?;
         let accounts = Accounts::new(gateway.clone(), bots.clone(), default_bot);
         let sign_in =
@@ -300,49 +378,8 @@ impl App {
         let serving = http::serve(listener, http::routes(parts), limits, trusted_proxies, tasks.clone());
         tasks.spawn_essential("http", serving);
         tracing::info!(%address, mode = %settings.mode, "serving");
-        Ok(Self { address, ops_address, gateway, bots, sign_in: custody, outbox, tasks })
+        Ok(App { address, ops_address, gateway, bots, sign_in: custody, outbox, tasks })
     }
-
-    /// Where it listens.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Where probes and metrics are served without a token.
-    pub const fn ops_address(&self) -> Option<SocketAddr> {
-        self.ops_address
-    }
-
-    /// Stops accepting, finishes what is under way, saves, closes the Telegram connections. Under 5 s.
-    pub async fn stop(self) {
-        let begun = Instant::now();
-        self.tasks.stop();
-        // What is under way may still want the connection, so it goes first.
-        let drained = tokio::time::timeout(DRAIN, self.sign_in.drained()).await;
-        let left = STOP_SAVE.min(STOP.saturating_sub(STOP_SETTLE + begun.elapsed()));
-        let closing = async { tokio::join!(self.gateway.close(), self.bots.close()) };
-        let saved = tokio::time::timeout(left, closing).await;
-        let left = STOP.saturating_sub(begun.elapsed());
-        match tokio::time::timeout(left, self.sign_in.settle_custody()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the store does not keep the unsaved session"),
-            Err(_) => tracing::error!("the store has not said in time whether it keeps an unsaved session"),
-        }
-        self.outbox.end();
-        let ended = self.tasks.finish(STOP.saturating_sub(begun.elapsed())).await;
-        if drained.is_err() || saved.is_err() || !ended {
-            tracing::warn!("not everything ended in time");
-        }
-    }
-}
-
-/// A store that failed is opened anew by a process that is started anew: this one ends, with a failure, as soon as that
-/// would work. Until then it tells what it can.
-fn watch_store(tasks: &Tasks, store: Arc<dyn Store>) {
-    let stopping = tasks.stopping();
-    tasks.spawn_essential("store", async move {
-        tokio::select! { () = store.is_to_be_reopened() => {}, () = stopping.cancelled() => {} }
-    });
 }
 
 async fn upkeep(tasks: Tasks) {

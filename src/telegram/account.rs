@@ -234,6 +234,7 @@ impl Account {
         self.0.tasks.spawn("account", async move {
             tokio::select! {
                 () = account.stay_connected() => {}
+                () = account.stay_tied() => {}
                 () = account.0.closed.cancelled() => {}
             }
             account.close().await;
@@ -265,11 +266,7 @@ impl Account {
             Ok(parts) => parts,
             Err(error) => return error,
         };
-        let known = match self.tie(&connection).await {
-            Ok(()) => self.whoami().await,
-            Err(error) => Err(error),
-        };
-        let renamed = match known {
+        let renamed = match self.whoami().await {
             Ok(user) => self.recognise(user),
             Err(error) => {
                 self.discard(&connection).await;
@@ -288,7 +285,6 @@ impl Account {
             }
             () = connection.ended() => TelegramError::Unreachable("the connection's task ended".to_owned()),
             error = self.watch() => error,
-            error = self.keep_tied(&connection) => error,
         };
         if ready.elapsed() >= self.0.settings.back_off.1.min(GOOD) {
             // It was a good connection: the next one may come at once.
@@ -310,6 +306,11 @@ impl Account {
     async fn connection(&self) -> Result<Arc<Connection>, TelegramError> {
         let mut current = self.0.current.lock().await;
         Ok(Arc::clone(&self.alive(&mut current).await?.connection))
+    }
+
+    /// The connection, if there is one.
+    pub(super) async fn present_connection(&self) -> Option<Arc<Connection>> {
+        self.0.current.lock().await.as_ref().map(|current| Arc::clone(&current.connection))
     }
 
     async fn connection_with_updates(&self) -> Result<(Arc<Connection>, UpdatesEnd), TelegramError> {
@@ -353,7 +354,7 @@ impl Account {
     }
 
     /// Throws a connection away, so that the next call builds another.
-    async fn discard(&self, connection: &Arc<Connection>) {
+    pub(super) async fn discard(&self, connection: &Arc<Connection>) {
         connection.abort();
         let mut current = self.0.current.lock().await;
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(&current.connection, connection)) {

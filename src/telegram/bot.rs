@@ -1,6 +1,7 @@
 //! The life of one bot: its stored session is loaded, or it signs in with its token; it is supervised and kept saved;
 //! when Telegram ends the session, it signs in again. A lost session costs a sign-in and nothing else.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use super::custody::change_worth_saving;
 use super::custody::first_delay;
 use super::means::Means;
 use super::session::Changes;
+use super::tether::is_lost;
 use super::tether::lost;
 use crate::domain::account::AccountUser;
 use crate::domain::account::TelegramSession;
@@ -33,6 +35,8 @@ pub(super) struct Bot {
     pub(super) means: Means,
     /// Where its session is kept.
     vault: Vault,
+    /// In which epoch of its lease it runs.
+    epoch: AtomicU64,
     stopping: CancellationToken,
     ended: CancellationToken,
 }
@@ -74,6 +78,7 @@ impl Bot {
             state: Mutex::new(state),
             means: means.clone(),
             vault: means.vault.beside(&session_name(id)),
+            epoch: AtomicU64::new(0),
             stopping: CancellationToken::new(),
             ended: CancellationToken::new(),
         }
@@ -190,7 +195,8 @@ impl Bot {
         loop {
             let now = ownership.borrow_and_update().clone();
             match now {
-                Ownership::Held { .. } => {
+                Ownership::Held { epoch } => {
+                    self.epoch.store(epoch, Ordering::SeqCst);
                     self.state().phase = Phase::Connecting;
                     return;
                 }
@@ -268,12 +274,13 @@ impl Bot {
 
     /// Resolves when it is stopped, or another process has it.
     async fn over(&self) {
-        tokio::select! { () = self.stopping.cancelled() => {}, () = lost(self.vault.lease()) => {} }
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        tokio::select! { () = self.stopping.cancelled() => {}, () = lost(self.vault.lease(), epoch) => {} }
     }
 
     fn is_lost(&self) -> bool {
-        let lease = self.vault.lease();
-        lease.is_some_and(|lease| matches!(*lease.ownership().borrow(), Ownership::Standby(_)))
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        self.vault.lease().is_some_and(|lease| is_lost(&lease.ownership().borrow(), epoch))
     }
 
     /// The stored session, once the vault has said whether there is one.

@@ -2,7 +2,6 @@
 //! whenever it changes, kept out of harm's way while the vault cannot be reached. Signing in is `gateway`'s part.
 
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -19,8 +18,10 @@ use crate::domain::account::TelegramSession;
 use crate::domain::account::UnsavedSession;
 use crate::lifecycle::network_sleep;
 use crate::vault::Lease;
-use crate::vault::Ownership;
 use crate::vault::VaultError;
+
+/// How long the end waits for a step of a sign-in.
+const STEP: Duration = Duration::from_millis(500);
 
 impl Gateway {
     /// Whether the vault is known and holds the newest login.
@@ -69,11 +70,14 @@ impl Gateway {
                 self.set_saved(false);
             }
         }
-        if let Some(current) = self.0.signing_in.lock().await.take() {
-            current.account.close().await;
-        }
         if let Some(lease) = self.0.vault.lease() {
             lease.release().await;
+        }
+        // What is being signed in is no session of the vault's yet, and a step of it may wait for Telegram for long.
+        if let Ok(mut current) = tokio::time::timeout(STEP, self.0.signing_in.lock()).await
+            && let Some(current) = current.take()
+        {
+            current.account.close().await;
         }
     }
 
@@ -90,123 +94,20 @@ impl Gateway {
             account.close().await;
         }
         let _custody = self.0.custody.lock().await;
-        *self.slot() = Slot::SignedOut(Some("signed out".to_owned()));
+        self.vacate(Slot::SignedOut(Some("signed out".to_owned())));
         match self.0.vault.delete().await {
-            // What is there now is another's.
+            // What is there now is another's, and now this process's to use.
             Err(error @ VaultError::ChangedElsewhere { .. }) => {
                 tracing::warn!(%error, "signed out, nothing deleted");
+                self.set_saved(true);
+                self.vacate(Slot::Unknown("the session store has not been read yet".to_owned()));
+                return Ok(self.load().await?);
             }
             deleted => deleted?,
         }
         self.set_saved(true);
-        *self.slot() = Slot::SignedOut(None);
+        self.vacate(Slot::SignedOut(None));
         Ok(())
-    }
-
-    /// Takes the lease, or stands by until it can be had; from then on follows whose it is.
-    pub(super) async fn stand_by(&self, lease: &Lease) -> Result<(), VaultError> {
-        let attempt = lease.attempt().await;
-        let mut ownership = lease.ownership();
-        let first = ownership.borrow_and_update().clone();
-        let begun = match attempt {
-            Ok(()) => self.follow(&first).await,
-            Err(error) => {
-                self.0.vault_reached.store(false, Ordering::SeqCst);
-                *self.slot() = Slot::Unknown(error.to_string());
-                Err(error)
-            }
-        };
-        if begun.as_ref().is_err_and(|error| !error.is_unavailable()) {
-            lease.give_up().await;
-            lease.forsake();
-            return begun;
-        }
-        lease.keep(&self.0.tasks);
-        let gateway = self.clone();
-        self.0.tasks.spawn("account owner", async move {
-            let stopping = gateway.0.tasks.stopping();
-            loop {
-                tokio::select! {
-                    changed = ownership.changed() => if changed.is_err() { return },
-                    () = stopping.cancelled() => return, // `close` gives it up
-                }
-                let now = ownership.borrow_and_update().clone();
-                if let Err(error) = gateway.follow(&now).await {
-                    tracing::error!(%error, "the session cannot be taken up");
-                }
-            }
-        });
-        begun
-    }
-
-    /// Tries at once to own the session, where it is not known that another process does.
-    ///
-    /// # Errors
-    /// [`GatewayError::NotOwner`]; or nobody can say, because the session store cannot be reached.
-    pub async fn claim(&self) -> Result<(), GatewayError> {
-        if let Some(lease) = self.0.vault.lease().filter(|lease| lease.is_in_doubt()) {
-            lease.attempt().await?;
-            let now = lease.ownership().borrow().clone();
-            self.follow(&now).await?;
-        }
-        match self.0.vault.owned() {
-            Err(VaultError::NotOwner(owner)) => {
-                Err(GatewayError::NotOwner { owner, wait: self.longest_absence() })
-            }
-            owned => Ok(owned?),
-        }
-    }
-
-    /// How long a session can be without an owner that works, before another process takes it.
-    pub fn longest_absence(&self) -> Duration {
-        self.0.vault.lease().map(Lease::lasts).unwrap_or_default()
-    }
-
-    /// Does what a change of owner demands.
-    async fn follow(&self, now: &Ownership) -> Result<(), VaultError> {
-        let _following = self.0.following.lock().await;
-        let vacant = matches!(&*self.slot(), Slot::Unknown(_) | Slot::Elsewhere(_));
-        match now {
-            // Where what it held is still there, nobody else has had it.
-            Ownership::Held { .. } if !vacant => Ok(()),
-            Ownership::Held { .. } => self.take_up().await,
-            Ownership::Standby(holder) => {
-                let before = self.unsaved();
-                let signed_in = self.signed_in();
-                *self.slot() = Slot::Elsewhere(holder.clone());
-                *self.carried() = before;
-                if let Some(account) = signed_in {
-                    account.close().await;
-                }
-                if let Some(current) = self.0.signing_in.lock().await.take() {
-                    current.account.close().await;
-                }
-                // What cannot be read now could not be taken up either: better to know before it is needed.
-                self.0.vault.look().await.map(drop)
-            }
-            Ownership::Unknown(_) | Ownership::Lapsed => Ok(()),
-        }
-    }
-
-    /// Goes on with what the vault has not taken, else with what it holds.
-    pub(super) async fn take_up(&self) -> Result<(), VaultError> {
-        *self.slot() = Slot::Unknown("the session store has not been read yet".to_owned());
-        let carried = self.carried().take();
-        if let Some(unsaved) = carried {
-            self.0.vault.resume(&unsaved);
-            self.set_saved(false);
-            self.adopt(self.open_account(unsaved.session));
-            return Ok(());
-        }
-        let loaded = self.load().await;
-        if loaded.as_ref().is_err_and(VaultError::is_unavailable) {
-            self.keep_loading();
-        }
-        loaded
-    }
-
-    fn carried(&self) -> MutexGuard<'_, Option<UnsavedSession>> {
-        self.0.carried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes to the vault and notes whether it could be reached.
@@ -239,11 +140,26 @@ impl Gateway {
         self.0.saved.send_if_modified(|known| !(std::mem::replace(known, saved) && saved));
     }
 
-    pub(super) fn adopt(&self, account: Account) {
-        self.adopt_into(&mut self.slot(), account);
+    /// Nobody is signed in any more; unless the session has gone to another process meanwhile.
+    fn vacate(&self, to: Slot) {
+        let mut slot = self.slot();
+        if !matches!(&*slot, Slot::Elsewhere(_)) {
+            *slot = to;
+        }
     }
 
-    fn adopt_into(&self, slot: &mut Slot, account: Account) {
+    /// Makes this the service's account; where the session has gone to another process meanwhile, it is kept for later.
+    pub(super) fn adopt(&self, account: Account) {
+        let mut slot = self.slot();
+        if matches!(&*slot, Slot::Elsewhere(_)) {
+            *self.carried() = Some(self.0.vault.unsaved(account.session()));
+            self.0.tasks.spawn("closing", async move { account.close().await });
+            return;
+        }
+        self.adopt_into(&mut slot, account);
+    }
+
+    pub(super) fn adopt_into(&self, slot: &mut Slot, account: Account) {
         // What changes from here on is not saved yet.
         let changes = account.live_session().changes();
         let saved = *changes.borrow();

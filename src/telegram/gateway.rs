@@ -50,8 +50,8 @@ pub(super) struct Shared {
     pub(super) vault_reached: AtomicBool,
     /// Held while the vault is written: what is written must still be the account when it is.
     pub(super) custody: tokio::sync::Mutex<()>,
-    /// Held while a change of owner is followed.
-    pub(super) following: tokio::sync::Mutex<()>,
+    /// In which epoch the session was taken up; held while a change of owner is followed.
+    pub(super) taken_up: tokio::sync::Mutex<Option<u64>>,
     /// A session that the vault has not taken, while this process may not use it.
     pub(super) carried: Mutex<Option<UnsavedSession>>,
 }
@@ -111,7 +111,7 @@ impl Gateway {
             saved: watch::Sender::new(unsaved.is_none()),
             vault_reached: AtomicBool::new(true),
             custody: tokio::sync::Mutex::default(),
-            following: tokio::sync::Mutex::default(),
+            taken_up: tokio::sync::Mutex::default(),
             carried: Mutex::new(unsaved),
         };
         let gateway = Self(Arc::new(shared));

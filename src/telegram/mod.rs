@@ -18,6 +18,7 @@ mod key_exchange;
 mod means;
 mod network;
 mod offering;
+mod ownership;
 mod people;
 mod proxy;
 mod reachability;

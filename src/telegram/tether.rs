@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::account::Account;
 use super::connection::Connection;
 use super::errors::TelegramError;
+use crate::lifecycle::boot_time;
 use crate::lifecycle::network_sleep;
 use crate::vault::Lease;
 use crate::vault::Ownership;
@@ -42,7 +43,13 @@ impl Account {
             Duration::MAX => Ok(()), // a lock ends with its process
             rest if rest.as_secs() == 0 => Err(not_owned()),
             rest => {
-                connection.ping_delay_disconnect(rest.as_secs(), self.settings().call_limit).await?;
+                let (begun, limit) = (boot_time(), self.settings().call_limit);
+                connection.ping_delay_disconnect(rest.as_secs(), limit).await?;
+                if boot_time().saturating_sub(begun) > lease.lasts() / 10 {
+                    // It may have left late, and then says too much.
+                    let rest = lease.rest().ok_or_else(not_owned)?;
+                    connection.ping_delay_disconnect(rest.as_secs(), limit).await?;
+                }
                 connection.mark_tied();
                 Ok(())
             }
@@ -55,8 +62,9 @@ impl Account {
         if connection.is_tied() { Ok(()) } else { self.tie(connection).await }
     }
 
-    /// Keeps the connection tied. Returns why it has to end: for a connection that may stay, never.
-    pub(super) async fn keep_tied(&self, connection: &Connection) -> TelegramError {
+    /// Keeps whatever connection the account has tied, and ends one that must not go on. Goes on for as long as the
+    /// account does, because calls are also made while it waits to connect again.
+    pub(super) async fn stay_tied(&self) {
         let Some(lease) = self.live_session().lease() else { return std::future::pending().await };
         let mut renewals = lease.renewals();
         loop {
@@ -65,29 +73,44 @@ impl Account {
                 () = self.live_session().dialled() => true,
                 () = network_sleep(beat(lease)) => false,
             };
-            let rest = match lease.rest() {
-                Some(rest) if rest.as_secs() > 0 => rest,
-                Some(_) | None => return not_owned(),
-            };
-            if rest < PING_OF_GRAMMERS + 3 * beat(lease) && connection.age() > FIRST_PING_OF_GRAMMERS {
+            let Some(connection) = self.present_connection().await else { continue };
+            let why = match (lease.rest(), lease.ends_in()) {
+                (Some(rest), Some(_)) if rest.as_secs() == 0 => Some(not_owned()),
                 // The new one is as good, and does not send its first for a minute.
-                let why = "the connection is made anew, because its own pings would outlast the lease";
-                return TelegramError::Unreachable(why.to_owned());
-            }
-            if tie && let Err(error) = self.tie(connection).await {
-                return error;
+                (Some(_), Some(end))
+                    if end < PING_OF_GRAMMERS + 3 * beat(lease)
+                        && connection.age() > FIRST_PING_OF_GRAMMERS =>
+                {
+                    let why = "the connection is made anew, because its own pings would outlast the lease";
+                    Some(TelegramError::Unreachable(why.to_owned()))
+                }
+                (Some(_), Some(_)) if tie => self.tie(&connection).await.err(),
+                (Some(_), Some(_)) => None,
+                (None, _) | (_, None) => Some(not_owned()),
+            };
+            if let Some(error) = why {
+                tracing::info!(%error, "a connection to Telegram is ended");
+                self.discard(&connection).await;
             }
         }
     }
 }
 
-/// Resolves when another process has the session.
-pub(super) async fn lost(lease: Option<&Lease>) {
+/// Resolves when another process has the session, or has had it since `epoch`.
+pub(super) async fn lost(lease: Option<&Lease>, epoch: u64) {
     let Some(lease) = lease else { return std::future::pending().await };
     let mut ownership = lease.ownership();
-    let elsewhere = ownership.wait_for(|now| matches!(now, Ownership::Standby(_))).await.map(drop);
-    if elsewhere.is_err() {
+    if ownership.wait_for(|now| is_lost(now, epoch)).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Whether what was owned in `epoch` is no longer.
+pub(super) fn is_lost(now: &Ownership, epoch: u64) -> bool {
+    match now {
+        Ownership::Standby(_) => true,
+        Ownership::Held { epoch: now } => *now != epoch,
+        Ownership::Unknown(_) | Ownership::Lapsed => false,
     }
 }
 

@@ -8,6 +8,7 @@ mod import;
 mod lease;
 mod s3;
 mod timed;
+mod unsaved;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -28,7 +29,6 @@ use self::timed::Timed;
 use crate::domain::account::AuthKey;
 use crate::domain::account::Mode;
 use crate::domain::account::TelegramSession;
-use crate::domain::account::UnsavedSession;
 use crate::domain::place::Place;
 use crate::domain::seal::Sealer;
 
@@ -225,6 +225,7 @@ impl Vault {
 
     /// Writes it over `present`.
     async fn write(&self, present: Option<Present>, session: &TelegramSession) -> Result<(), VaultError> {
+        self.owned()?; // reading has taken its time
         let object = self.encode(session)?;
         let digest = digest(&object);
         self.seen().attempt(Some(digest));
@@ -304,45 +305,6 @@ impl Vault {
             }
         };
         seen.map_err(|trouble| self.error(trouble))
-    }
-
-    /// The session as it is to be kept elsewhere until [`Vault::save`] succeeds, in this process or in the next.
-    pub fn unsaved(&self, session: TelegramSession) -> UnsavedSession {
-        let replaces = match self.seen().last {
-            Last::Nothing => None,
-            Last::Object(digest) | Last::Before(digest, _) => digest,
-        };
-        UnsavedSession { session, replaces }
-    }
-
-    /// Takes up what an earlier process could not save: it may replace what that process saw, and nothing else.
-    pub fn resume(&self, unsaved: &UnsavedSession) {
-        self.seen().last = Last::Before(unsaved.replaces, unsaved.session.home_key().cloned().map(Box::new));
-    }
-
-    /// Whether what is there may be written over, or deleted.
-    fn guard(&self, present: Option<&Present>) -> Result<(), VaultError> {
-        let now = present.map(|present| present.digest);
-        let (last, known) = {
-            let seen = self.seen();
-            (seen.last.clone(), seen.ours.contains(&now))
-        };
-        let allowed = match last {
-            // What is there must at least be ours.
-            Last::Nothing => present
-                .map(|present| self.decode(&present.object))
-                .transpose()?
-                .is_none_or(|kept| self.may_replace(kept.epoch)),
-            Last::Object(seen) => seen == now || known,
-            Last::Before(seen, _) if seen == now || known => true,
-            Last::Before(_, key) => match present {
-                None => true,
-                Some(present) => {
-                    key.is_some() && self.decode(&present.object)?.session.home_key() == key.as_deref()
-                }
-            },
-        };
-        if allowed { Ok(()) } else { Err(self.error(Trouble::Changed)) }
     }
 
     /// Whether what was written in that epoch is older than what this process writes.

@@ -142,6 +142,8 @@ impl Object {
                     tracing::warn!(bucket = self.bucket, "the S3 server knows no conditional writes");
                     self.conditional.store(false, Ordering::SeqCst);
                 }
+                // An object that is gone is not the one with this tag; AWS says that there is none.
+                Err(Answer::Absent) => return Err(Trouble::Changed),
                 answer => return answer.map_err(Answer::trouble),
             }
         }

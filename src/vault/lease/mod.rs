@@ -7,6 +7,7 @@
 mod lock;
 mod object;
 mod record;
+mod telling;
 mod terms;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,10 +26,7 @@ pub use self::terms::Terms;
 use super::Backend;
 use super::VaultError;
 use super::error::Trouble;
-use crate::audit;
-use crate::audit::Audit;
 use crate::audit::OwnerChange;
-use crate::audit::Who;
 use crate::domain::place::Place;
 use crate::lifecycle::Tasks;
 use crate::lifecycle::boot_time;
@@ -41,8 +39,10 @@ const RENEWALS: u32 = 12;
 const MARGIN: u32 = 10;
 /// The longest that a handed-over lease is not noticed.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often whoever holds a lock sees to it that its file is still there.
+const LOCK_LOOK: Duration = Duration::from_secs(1);
 /// How long a lease is kept in a service that has begun to stop.
-const FORSAKEN: Duration = Duration::from_secs(5);
+const FORSAKEN: Duration = Duration::from_secs(4);
 
 /// A session's lease. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -138,6 +138,15 @@ impl Lease {
         }
     }
 
+    /// For how long no other process takes the session; `None`: it may do so now.
+    pub fn ends_in(&self) -> Option<Duration> {
+        match *self.0.until.lock().unwrap_or_else(PoisonError::into_inner) {
+            Until::Never => None,
+            Until::TheEnd => Some(Duration::MAX),
+            Until::At(end) => end.checked_sub(boot_time()),
+        }
+    }
+
     /// Which time it is that the session has found an owner, while that is this process.
     pub fn epoch(&self) -> Option<u64> {
         match &*self.0.ownership.borrow() {
@@ -185,6 +194,7 @@ impl Lease {
         // Boxed: the SDK's futures are larger than all of ours together.
         let late = || Trouble::Unavailable(std::io::Error::other("no answer within the time limit"));
         let outcome = tokio::time::timeout(limit, Box::pin(work)).await.unwrap_or_else(|_| Err(late()));
+        self.count(&outcome);
         match outcome {
             Ok(Taken::Ours { epoch, until }) => {
                 self.set_until(until);
@@ -270,28 +280,27 @@ impl Lease {
     pub async fn give_up(&self) {
         let mut hand = self.0.hand.lock().await;
         let before = self.0.ownership.borrow().clone();
-        let held = matches!(before, Ownership::Held { .. } | Ownership::Lapsed);
-        if let Ownership::Held { epoch } = before {
-            self.audit(OwnerChange::HandedOver, epoch);
-        }
         self.set_until(Until::Never);
         self.0.ownership.send_replace(Ownership::Unknown("it was given up".to_owned()));
-        if !held {
-            return;
-        }
         let released = tokio::time::timeout(LOOK, Box::pin(hand.release(&self.0.terms))).await;
-        match released {
-            Ok(Ok(())) => tracing::info!(session = self.0.session, "the session was handed over"),
-            Ok(Err(trouble)) => {
+        match (released, before) {
+            (Ok(Ok(())), Ownership::Held { epoch }) => {
+                tracing::info!(session = self.0.session, "the session was handed over");
+                self.audit(OwnerChange::HandedOver, epoch);
+            }
+            (Ok(Ok(())), Ownership::Unknown(_) | Ownership::Standby(_) | Ownership::Lapsed) => {}
+            (Ok(Err(trouble)), _) => {
                 let error = VaultError::new(&self.0.place, trouble);
                 tracing::warn!(%error, "the lease was not handed over; it ends by itself");
             }
-            Err(_) => tracing::warn!(session = self.0.session, "the lease was not handed over in time"),
+            (Err(_), _) => tracing::warn!(session = self.0.session, "the lease was not handed over in time"),
         }
     }
 
     async fn pause(&self, failing: bool) {
         let renewal = self.0.terms.lasts / RENEWALS;
+        // A lock is only looked after, which costs nothing.
+        let renewal = if self.rest() == Some(Duration::MAX) { renewal.min(LOCK_LOOK) } else { renewal };
         let standby = matches!(*self.0.ownership.borrow(), Ownership::Standby(_) | Ownership::Unknown(_));
         let pause = match (standby, failing) {
             (true, _) => LOOK.min(renewal * 2),
@@ -315,57 +324,6 @@ impl Lease {
             // Another had it when it could last be seen.
             Ownership::Held { .. } | Ownership::Standby(_) | Ownership::Lapsed => {}
         }
-    }
-
-    fn tell_audit(&self, before: &Ownership, now: &Ownership) {
-        let owned = |ownership: &Ownership| match ownership {
-            Ownership::Held { epoch } => Some(*epoch),
-            Ownership::Unknown(_) | Ownership::Standby(_) | Ownership::Lapsed => None,
-        };
-        let (change, epoch) = match (owned(before), owned(now)) {
-            (before, Some(epoch)) if before != Some(epoch) => (OwnerChange::Acquired, epoch),
-            (Some(epoch), None) => (OwnerChange::Lost, epoch),
-            _ => return,
-        };
-        self.audit(change, epoch);
-    }
-
-    fn audit(&self, change: OwnerChange, epoch: u64) {
-        let (session, owner) = (self.0.session.as_str(), self.0.terms.instance.as_str());
-        audit::record(&Who::Service, &Audit::SessionOwner { session, owner, epoch, change });
-    }
-
-    /// Announces a change of owner, once.
-    fn become_(&self, now: &Ownership) {
-        let session = self.0.session.as_str();
-        let before = self.0.ownership.borrow().clone();
-        if before == *now {
-            return;
-        }
-        self.0.ownership.send_replace(now.clone());
-        self.tell_audit(&before, now);
-        match now {
-            Ownership::Held { epoch } => tracing::info!(session, epoch, "this process owns the session"),
-            Ownership::Standby(holder) => {
-                tracing::info!(
-                    session,
-                    epoch = holder.epoch,
-                    owner = holder.url,
-                    "another process owns the session"
-                );
-            }
-            Ownership::Lapsed => {
-                tracing::error!(
-                    session,
-                    "the lease has ended before it could be renewed: the session is not used"
-                );
-            }
-            Ownership::Unknown(_) => {}
-        }
-        let held = matches!(now, Ownership::Held { .. });
-        metrics::gauge!("connector_lease_held", "session" => session.to_owned())
-            .set(f64::from(u8::from(held)));
-        metrics::counter!("connector_lease_changes_total").increment(1);
     }
 }
 

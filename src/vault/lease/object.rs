@@ -37,22 +37,33 @@ pub(super) struct Leased {
     watched: Option<(Vec<u8>, Duration)>,
     /// Whether this process has had it: from then on it is no heir of a process before it.
     had: bool,
+    /// The highest that has been seen.
+    epoch: u64,
 }
 
 impl Leased {
     pub(super) const fn new(object: Object) -> Self {
-        Self { object, honoured: None, held: None, attempts: VecDeque::new(), watched: None, had: false }
+        Self {
+            object,
+            honoured: None,
+            held: None,
+            attempts: VecDeque::new(),
+            watched: None,
+            had: false,
+            epoch: 0,
+        }
     }
 
     pub(super) async fn take(&mut self, terms: &Terms) -> Result<Taken, Trouble> {
         Box::pin(self.ask_for_conditions(terms)).await?;
         let Some((bytes, tag)) = self.object.read().await? else {
-            return self.write(Record::new(terms, 1), Expected::Absent, terms).await;
+            return self.take_absent(terms).await;
         };
         let seen = boot_time();
         let record = Record::parse(&bytes).ok_or_else(|| {
             Trouble::Refused("this is no lease: remove it once no other process uses the session".to_owned())
         })?;
+        self.epoch = self.epoch.max(record.epoch);
         let known = self.watched.is_some();
         if !self.is_free(&record, &bytes, seen, terms) {
             let lives = known && self.watched.as_ref().is_some_and(|(_, since)| *since == seen);
@@ -60,6 +71,17 @@ impl Leased {
         }
         let next = Record::new(terms, record.epoch.saturating_add(1));
         self.write(next, tag.as_deref().map_or(Expected::Anything, Expected::Tag), terms).await
+    }
+
+    /// Takes a lease that is not there. One that was there until somebody removed it still holds for its time.
+    async fn take_absent(&mut self, terms: &Terms) -> Result<Taken, Trouble> {
+        let watched = self.watched.as_ref().and_then(|(bytes, since)| Some((Record::parse(bytes)?, *since)));
+        if let Some((record, since)) = watched
+            && boot_time().saturating_sub(since) < record.lasts()
+        {
+            return Ok(Taken::Theirs { holder: record.holder(), lives: false });
+        }
+        self.write(Record::new(terms, self.epoch.saturating_add(1)), Expected::Absent, terms).await
     }
 
     pub(super) async fn renew(&mut self, terms: &Terms) -> Result<Taken, Trouble> {
@@ -76,15 +98,21 @@ impl Leased {
     }
 
     pub(super) async fn release(&mut self, terms: &Terms) -> Result<(), Trouble> {
-        if let Some((record, tag)) = self.held.take() {
+        if self.attempts.is_empty() {
+            return Ok(());
+        }
+        // Looked at first: a renewal may be under way whose answer nobody waits for any more.
+        for _ in 0..2 {
+            let Some(Taken::Ours { .. }) = self.found(terms).await? else { return Ok(()) };
+            let Some((record, tag)) = self.held.take() else { return Ok(()) };
             let record = Record { released: true, renewal: record.renewal.saturating_add(1), ..record };
             let expected = tag.as_deref().map_or(Expected::Anything, Expected::Tag);
-            if self.honoured != Some(true) && !matches!(self.found(terms).await?, Some(Taken::Ours { .. })) {
-                return Ok(());
+            match self.object.write(record.to_bytes()?, expected).await {
+                Err(Trouble::Changed) => {}
+                written => return written.map(drop),
             }
-            self.object.write(record.to_bytes()?, expected).await?;
         }
-        Ok(())
+        Err(Trouble::Changed)
     }
 
     /// Asks once whether the server honours conditional writes, without which two processes can each believe themselves
@@ -156,6 +184,7 @@ impl Leased {
 
     fn hold(&mut self, record: Record, tag: Option<String>, until: Duration) -> Taken {
         let epoch = record.epoch;
+        self.epoch = self.epoch.max(epoch);
         self.held = Some((record, tag));
         (self.had, self.watched) = (true, None);
         Taken::Ours { epoch, until: Until::At(until) }

@@ -11,6 +11,17 @@ use crate::support::{
 /// So long that nobody waits for it in a test.
 const LONG: (&str, &str) = ("CONNECTOR_LEASE_SECONDS", "3600");
 
+/// How often a process has tried to own the account's session, and found another's.
+async fn looks(process: &Process) -> u64 {
+    let metrics = process.client.get("/metrics").await.body;
+    let counted = |line: &&str| {
+        line.starts_with("connector_lease_attempts_total")
+            && line.contains("account.session")
+            && line.contains("standby")
+    };
+    metrics.lines().find(counted).map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
 fn lease(s3: &S3Server) -> serde_json::Value {
     serde_json::from_slice(&s3.object("prefix/account.lease").unwrap()).unwrap()
 }
@@ -100,8 +111,8 @@ async fn in_a_folder_the_lock_of_a_killed_owner_is_free_at_once() {
     assert!(refused.body.contains(first.client.url()), "{refused:?}");
     // A lock does not end while its process lives, however long that does nothing.
     first.pause();
-    let asked = || async { second.client.get("/metrics").await.body.contains("connector_lease_held") };
-    eventually("it has looked again", asked).await;
+    let before = looks(&second).await;
+    eventually("it has looked again", || async { looks(&second).await >= before + 2 }).await;
     assert_eq!(account(&second.client).await, "standby");
     first.kill();
     becomes(&second.client, "ok").await;

@@ -2,6 +2,7 @@
 //! destroys a key that two processes use, as Telegram does: then nobody is signed in any more, and every test here fails.
 
 mod handing_over;
+mod lapsing;
 mod standing_by;
 mod storm;
 

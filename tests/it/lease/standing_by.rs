@@ -5,18 +5,30 @@ use serde_json::json;
 use super::{account, becomes, sign_in, start};
 use crate::support::{ALICE, Client, Options, Process, S3Server, World, eventually};
 
-const DEVELOPER: [(&str, &str); 2] = [
+pub(super) const DEVELOPER: [(&str, &str); 2] = [
     ("CONNECTOR_BOOTSTRAP_EMAIL", "owner@example.com"),
     ("CONNECTOR_BOOTSTRAP_PASSWORD", "a long enough password"),
 ];
 
-/// A project of the service's developer.
-async fn project(client: &Client) -> serde_json::Value {
+/// The header with a project's secret.
+pub(super) async fn secret(client: &Client, project: &serde_json::Value) -> String {
+    let token = token(client).await;
+    let path = format!("/api/v1/dev/projects/{}/webhook-secret", project.as_str().unwrap());
+    let answer = client.send("GET", &path, &[("authorization", &token)], None).await;
+    format!("Bearer {}", answer.json()["webhook_secret"].as_str().unwrap())
+}
+
+/// The header with the developer's token.
+async fn token(client: &Client) -> String {
     let login = json!({ "email": DEVELOPER[0].1, "password": DEVELOPER[1].1 });
-    let token = client.post("/api/v1/dev/login", &login).await.json()["token"].as_str().unwrap().to_owned();
-    let headers =
-        [("authorization", format!("Bearer {token}")), ("content-type", "application/json".to_owned())];
-    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let answer = client.post("/api/v1/dev/login", &login).await;
+    format!("Bearer {}", answer.json()["token"].as_str().unwrap())
+}
+
+/// A project of the service's developer.
+pub(super) async fn project(client: &Client) -> serde_json::Value {
+    let token = token(client).await;
+    let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
     let answer = client.send("POST", "/api/v1/dev/projects", &headers, Some(r#"{"name":"An app"}"#)).await;
     answer.json()["id"].clone()
 }

@@ -277,6 +277,8 @@ async fn carry_out(shared: &Shared, request: Request<Incoming>) -> Result<Respon
             let holds = if none.is_some() { present.is_none() } else { matches == present };
             match shared.conditions {
                 Conditions::Rejected => return Ok(refusal(501, "NotImplemented")),
+                // As AWS does it.
+                Conditions::Honoured if present.is_none() && !holds => return Ok(refusal(404, "NoSuchKey")),
                 Conditions::Honoured if !holds => return Ok(refusal(412, "PreconditionFailed")),
                 Conditions::Honoured | Conditions::Ignored => {}
             }

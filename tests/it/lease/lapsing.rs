@@ -1,0 +1,98 @@
+//! Leases that end while their owner lives: because the bucket is out of reach, or because somebody removes them.
+
+use std::time::Duration;
+
+use serde_json::json;
+use telegram_connector::lifecycle::network_sleep;
+
+use super::standing_by::{DEVELOPER, project};
+use super::{account, becomes, sign_in, start};
+use crate::support::{ALICE, BOB, BUCKET, Options, S3Server, World, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_made_while_the_account_waits_ends_with_the_lease_too() {
+    let (world, s3) = (World::without_service(Options::default()).await, S3Server::new().await);
+    let door = s3.door().await;
+    let through = [&DEVELOPER[..], &[("AWS_ENDPOINT_URL", door.address.as_str())]].concat();
+    let first = start(&world, &s3, "first", &through);
+    sign_in(&world, &first.client).await;
+    becomes(&first.client, "ok").await;
+    let app = project(&first.client).await;
+    let asked = first.client.post("/api/v1/generate/public", &json!({ "project_id": app })).await.json();
+    let opened = world.open(BOB, asked["deeplink"].as_str().unwrap()).await;
+    world.answer_to(BOB, opened).await;
+    let second = start(&world, &s3, "second", &[]);
+    assert_eq!(account(&second.client).await, "standby");
+
+    // Telegram cuts the connection and asks to wait for a minute; meanwhile there is something to tell.
+    world.fault(json!({ "method": "users.getUsers", "error": "FLOOD_WAIT_60" })).await;
+    world.fault(json!({ "disconnect": "now" })).await;
+    becomes(&first.client, "reconnecting").await;
+    let before = world.calls("messages.editMessage").await;
+    let cancel = json!({ "project_id": app, "session_token": asked["session_token"] });
+    let secret = super::standing_by::secret(&first.client, &app).await;
+    let headers = [("authorization", secret.as_str()), ("content-type", "application/json")];
+    let answer = first.client.send("POST", "/api/v1/cancel", &headers, Some(&cancel.to_string())).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    eventually("it is told", || async { world.calls("messages.editMessage").await > before }).await;
+
+    door.close();
+    world.heal().await;
+    becomes(&second.client, "ok").await;
+    door.open();
+    becomes(&first.client, "standby").await;
+    becomes(&second.client, "ok").await;
+    drop((first, second));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_somebody_removes_is_not_free_for_whoever_stands_by() {
+    let (world, s3) = (World::without_service(Options::default()).await, S3Server::new().await);
+    let first = start(&world, &s3, "first", &[]);
+    sign_in(&world, &first.client).await;
+    let second = start(&world, &s3, "second", &[]);
+    assert_eq!(account(&second.client).await, "standby");
+    let lease = || s3.object("prefix/account.lease");
+    for _ in 0..5 {
+        std::fs::remove_file(s3.folder().join(BUCKET).join("prefix/account.lease")).unwrap();
+        eventually("it is made anew", || async { lease().is_some() }).await;
+        let record: serde_json::Value = serde_json::from_slice(&lease().unwrap()).unwrap();
+        assert_eq!(record["url"], first.client.url(), "by its owner");
+        // Somebody looks at it, so that the next removal has been watched.
+        network_sleep(Duration::from_millis(700)).await;
+    }
+    becomes(&first.client, "ok").await;
+    assert_eq!(account(&second.client).await, "standby");
+    drop((first, second));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_owns_again_what_another_has_owned_meanwhile_begins_with_what_that_one_left() {
+    let (world, s3) = (World::without_service(Options::default()).await, S3Server::new().await);
+    let door = s3.door().await;
+    let first = start(&world, &s3, "first", &[("AWS_ENDPOINT_URL", &door.address)]);
+    sign_in(&world, &first.client).await;
+    let mut second = start(&world, &s3, "second", &[]);
+    assert_eq!(account(&second.client).await, "standby");
+    door.close();
+    becomes(&second.client, "ok").await;
+    // There somebody else signs in, and then it stops; all this the first one cannot see.
+    assert_eq!(second.client.delete("/sign_in").await.status, 200);
+    assert!(second.client.post("/sign_in", &json!({ "phone": BOB })).await.is_empty(206));
+    let body = json!({ "phone": BOB, "password": world.code(BOB).await });
+    assert!(second.client.post("/sign_in", &body).await.is_empty(200));
+    second.terminate();
+    assert_eq!(second.ended().0, Some(0));
+
+    door.open();
+    let name = || async { first.client.get("/sign_in").await.json()["account"]["name"] == "Bob" };
+    eventually("it goes on with the other's session", name).await;
+    becomes(&first.client, "ok").await;
+    let saved = || async { first.client.get("/readyz").await.json()["session_store"] == "ok" };
+    eventually("and can save it", saved).await;
+    assert!(first.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(200));
+    drop(first);
+    world.end().await;
+}
