@@ -13,6 +13,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use super::caller::bearer;
 use super::caller::client_address;
 use super::caller::register_bearer;
+use super::client_address::came_through_proxy;
 use super::error::ApiError;
 use crate::audit;
 use crate::audit::Audit;
@@ -90,11 +91,7 @@ impl OperatorPolicy {
                 "this service has no CONNECTOR_ADMIN_TOKEN, so only a loopback listener answers this",
             );
         }
-        let forwarded = |name: &header::HeaderName| {
-            let name = name.as_str();
-            name == "forwarded" || name == "via" || name.starts_with("x-forwarded-") || name == "x-real-ip"
-        };
-        if headers.keys().any(forwarded) {
+        if came_through_proxy(headers) {
             return Err("set CONNECTOR_ADMIN_TOKEN to use this through a proxy");
         }
         let mut hosts = headers.get_all(header::HOST).iter();

@@ -33,7 +33,7 @@ use poem_openapi::OpenApiService;
 use tracing::Instrument as _;
 
 use self::apps::AppsApi;
-use self::caller::ClientAddress;
+use self::client_address::Client;
 use self::connector::ConnectorApi;
 use self::developers::{AccountsApi, ProjectsApi};
 use self::document::Document;
@@ -175,12 +175,12 @@ async fn observe<E: Endpoint>(
 ) -> poem::Result<Response> {
     collapse_slashes(&mut request);
     let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
-    let client = peer.map(|peer| client_address::client_address(peer, request.headers(), &trusted));
+    let client = peer.map(|peer| Client::of(peer, request.headers(), &trusted));
     if let Some(client) = client {
-        request.extensions_mut().insert(ClientAddress(client));
+        request.extensions_mut().insert(client);
     }
     // An address is somebody.
-    let client = client.map(client_address::network_of);
+    let client = client.map(|client| client_address::network_of(client.address));
     let started = Instant::now();
     let (method, route) = (method(request.method()), route(request.uri().path()));
     // The route, not the path: a path can hold what lets somebody watch or open a session.

@@ -19,7 +19,6 @@ use crate::audit::Who;
 use crate::domain::auth_session::SessionId;
 use crate::domain::project::Project;
 use crate::domain::project::ProjectId;
-use crate::domain::subscriber::is_here;
 use crate::domain::subscriber::subscriber;
 use crate::flows::pace::Pace;
 use crate::flows::pace::Rate;
@@ -87,7 +86,7 @@ impl Auth {
     /// nothing. Programs on this machine may do as they like.
     pub(super) fn may_create(&self, project: &Project, caller: &Caller) -> Result<(), AuthError> {
         let number = self.0.limits.creates_per_minute;
-        let Some(from) = caller.from.filter(|from| number > 0 && !is_here(*from)) else { return Ok(()) };
+        let Some(from) = caller.counted().filter(|_| number > 0) else { return Ok(()) };
         let of_project = Rate::per_minute(number.saturating_mul(ADDRESSES));
         let mut kinds = vec![((project.id.clone(), None), of_project)];
         if !shows_key(project, caller) {
@@ -105,7 +104,7 @@ impl Auth {
         let from = caller.from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         match self.0.limits.keys.wrong_secret(from, self.0.clock.now()) {
             Ok(()) => {}
-            Err(_) if is_here(from) => return Ok(()),
+            Err(_) if caller.here => return Ok(()),
             Err(wait) => return Err(AuthError::TooManyAttempts(wait)),
         }
         let refused = Audit::Project { act: ProjectAct::SecretRefused, project: &project.id, detail: None };
