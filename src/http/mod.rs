@@ -23,12 +23,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use ipnet::IpNet;
 use poem::endpoint::make_sync;
 use poem::http::Method;
 use poem::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue};
-use poem::web::Html;
-use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
+use poem::{Body, Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
 use poem_openapi::OpenApiService;
 use tracing::Instrument as _;
 
@@ -96,6 +96,8 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
     let docs = service.swagger_ui_html().replace(&printed, &document.text().replace("</", "<\\/"));
     let (served, known) = (document.clone(), document);
     let docs_policy = HeaderValue::from_str(&scripted_page(&docs));
+    // However many readers do not read it, there is one copy.
+    let docs = Bytes::from(docs);
     let docs_policy = docs_policy.unwrap_or(HeaderValue::from_static(PLAIN_PAGE));
     let pages = if demo { Route::new().nest("/demo", demo::routes()) } else { Route::new() };
     pages
@@ -104,7 +106,9 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
             Route::new().at(
                 "/",
                 make_sync(move |_| {
-                    Html(docs.clone()).with_header(CONTENT_SECURITY_POLICY, docs_policy.clone())
+                    let page = Response::builder().content_type("text/html; charset=utf-8");
+                    page.header(CONTENT_SECURITY_POLICY, docs_policy.clone())
+                        .body(Body::from_bytes(docs.clone()))
                 }),
             ),
         )
