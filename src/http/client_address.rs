@@ -2,6 +2,7 @@
 //! (`CONNECTOR_TRUSTED_PROXIES`). Nothing else in a header is believed.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 
 use ipnet::IpNet;
 use poem::http::HeaderMap;
@@ -50,6 +51,25 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
     nearest
 }
 
+/// Says once that there may be a proxy that nobody told us of: all its clients would share one address, and its limits.
+pub(super) fn warn_of_unlisted_proxy(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) {
+    static SAID: Once = Once::new();
+    if is_unlisted_proxy(peer.to_canonical(), headers, trusted) {
+        SAID.call_once(|| {
+            tracing::warn!(
+                peer = network_of(peer),
+                "X-Forwarded-For or Forwarded came from an address that is not in CONNECTOR_TRUSTED_PROXIES and does not \
+                 count: if that is your proxy, name it there, or all who come through it have one address and one limit"
+            );
+        });
+    }
+}
+
+fn is_unlisted_proxy(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> bool {
+    let is_told = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
+    is_told && !trusted.iter().any(|network| network.contains(&peer))
+}
+
 /// Whether there is any sign of a proxy.
 pub(super) fn came_through_proxy(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| {
@@ -94,7 +114,9 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap()));
         let mut all = HeaderMap::new();
-        headers.for_each(|(name, value)| drop(all.append(name, value)));
+        for (name, value) in headers {
+            all.append(name, value);
+        }
         let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
         let Client { address, here } = Client::of(peer.parse().unwrap(), &all, &trusted);
         (address.to_string(), here)
@@ -151,6 +173,18 @@ mod tests {
         assert_eq!(client("10.1.2.3", &untold, &trusted), "10.1.2.3", "a hop that nobody knows");
         let agreeing = [("forwarded", "for=192.0.2.43"), ("x-forwarded-for", "192.0.2.43:555")];
         assert_eq!(client("10.1.2.3", &agreeing, &trusted), "192.0.2.43");
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_named_is_noticed() {
+        let told =
+            HeaderMap::from_iter([(HeaderName::from_static("forwarded"), HeaderValue::from_static(""))]);
+        let (peer, other) = ("10.1.2.3".parse().unwrap(), "127.0.0.1".parse().unwrap());
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        assert!(is_unlisted_proxy(peer, &told, &[]) && is_unlisted_proxy(other, &told, &trusted));
+        assert!(
+            !is_unlisted_proxy(peer, &told, &trusted) && !is_unlisted_proxy(peer, &HeaderMap::new(), &[])
+        );
     }
 
     #[test]

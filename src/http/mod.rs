@@ -180,7 +180,8 @@ async fn observe<E: Endpoint>(
     collapse_slashes(&mut request);
     let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
     let client = peer.map(|peer| Client::of(peer, request.headers(), &trusted));
-    if let Some(client) = client {
+    if let (Some(peer), Some(client)) = (peer, client) {
+        client_address::warn_of_unlisted_proxy(peer, request.headers(), &trusted);
         request.extensions_mut().insert(client);
     }
     // An address is somebody.
