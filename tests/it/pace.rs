@@ -120,7 +120,7 @@ async fn polls_beyond_twenty_a_second_come_late_and_beyond_two_hundred_not_at_al
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_no_place_to_wait_is_answered_at_once_and_a_stream_is_refused() {
+async fn who_has_no_place_to_wait_is_answered_after_a_second_and_a_stream_is_refused() {
     let held = HeldLimits { per_address: 1, ..HeldLimits::default() };
     let (world, app) = behind_proxy(AppLimits { held, ..AppLimits::default() }).await;
     let attempt = app.attempt().await;
@@ -130,9 +130,12 @@ async fn who_has_no_place_to_wait_is_answered_at_once_and_a_stream_is_refused() 
     let mut stream = client.get(&url).header("x-forwarded-for", "203.0.113.7").send().await.unwrap();
     assert!(stream.chunk().await.unwrap().is_some());
 
-    // Its address has one place: a poll that could wait for 25 s answers as a plain one.
+    // Its address has one place: a poll that could wait for 25 s answers as a plain one, but late, or it would come again
+    // and again.
     let before = counter(&world, "connector_held_refused_total").await;
+    let asked = std::time::Instant::now();
     let answer = poll_from(&app, &attempt, Some(25), "203.0.113.7").await;
+    assert!(asked.elapsed() >= Duration::from_millis(900), "at once");
     assert_eq!((answer.status, answer.json()), (200, json!({ "status": "pending" })));
     assert_eq!(counter(&world, "connector_held_refused_total").await, before + 1);
     let refused = world.service.send("GET", &path, &[("x-forwarded-for", "203.0.113.7")], None).await;
