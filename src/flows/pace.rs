@@ -12,24 +12,32 @@ use crate::domain::clock::Timestamp;
 /// One in each interval, and so many at once after a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rate {
-    pub(super) interval: Duration,
-    pub(super) at_once: u32,
+    /// Microseconds: in milliseconds, a hundred thousand a minute would have none.
+    interval: i64,
+    at_once: u32,
+}
+
+/// Microseconds since 1970.
+type Moment = i64;
+
+fn moment(at: Timestamp) -> Moment {
+    at.as_millis().saturating_mul(1_000)
 }
 
 impl Rate {
     /// So many a minute, and twice as many at once.
     pub(super) fn per_minute(number: u32) -> Self {
-        Self { interval: Duration::from_secs(60) / number.max(1), at_once: number.saturating_mul(2) }
+        Self { interval: 60_000_000 / i64::from(number.max(1)), at_once: number.saturating_mul(2) }
     }
 
-    fn slack(self) -> Duration {
-        self.interval.saturating_mul(self.at_once.saturating_sub(1))
+    const fn slack(self) -> i64 {
+        self.interval.saturating_mul(self.at_once.saturating_sub(1) as i64)
     }
 }
 
 /// When the next one of each kind would be due, were they all evenly spread.
 #[derive(Debug)]
-pub(super) struct Pace<K>(Mutex<HashMap<K, Timestamp>>);
+pub(super) struct Pace<K>(Mutex<HashMap<K, Moment>>);
 
 impl<K> Default for Pace<K> {
     fn default() -> Self {
@@ -44,26 +52,27 @@ impl<K: Eq + Hash + Clone> Pace<K> {
     /// How long to wait first; nothing was counted.
     pub(super) fn ask(&self, kinds: &[(K, Rate)], now: Timestamp) -> Result<(), Duration> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut wait = Duration::ZERO;
+        let (mut wait, started) = (0, moment(now));
         let mut due = Vec::with_capacity(kinds.len());
         for (kind, rate) in kinds {
-            let mut next = now;
+            let mut next = started;
             if let Some(kept) = table.get_mut(kind) {
                 // Only a clock that was set back makes it due later than it could be now. It is written down, or each further
                 // question would find the wait as long again.
-                *kept = (*kept).min(now.plus(rate.slack()).plus(rate.interval));
+                *kept = (*kept).min(started.saturating_add(rate.slack()).saturating_add(rate.interval));
                 next = next.max(*kept);
             }
-            wait = wait.max(next.since(now).saturating_sub(rate.slack()));
-            due.push(next.plus(rate.interval));
+            wait = wait.max(next.saturating_sub(started).saturating_sub(rate.slack()));
+            due.push(next.saturating_add(rate.interval));
         }
-        if !wait.is_zero() {
-            return Err(wait);
+        if let Ok(wait @ 1..) = u64::try_from(wait) {
+            return Err(Duration::from_micros(wait));
         }
         for ((kind, _), due) in kinds.iter().zip(due) {
             table.insert(kind.clone(), due);
         }
-        shrink(&mut table, now, |due| *due);
+        // What is due within this millisecond is kept.
+        shrink(&mut table, now, |due| Timestamp::from_millis(due.saturating_add(999).div_euclid(1_000)));
         Ok(())
     }
 }
@@ -97,9 +106,21 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_above_a_thousand_a_second_is_one() {
+        for number in [1_000, 59_000, 60_100, 100_000] {
+            let (pace, rate) = (Pace::default(), Rate::per_minute(number));
+            let permitted =
+                |now| (0..3 * number).filter(|_| pace.ask(&[((), rate)], at(now)).is_ok()).count();
+            let near = |count: usize, wanted: u32| count.abs_diff(wanted as usize) <= wanted as usize / 500;
+            assert!(near(permitted(0), 2 * number), "{number} a minute");
+            assert!(near(permitted(60_000), number), "{number} a minute");
+        }
+    }
+
+    #[test]
     fn what_one_kind_refuses_is_counted_of_none() {
         let pace = Pace::default();
-        let (narrow, wide) = (Rate { interval: Duration::from_secs(1), at_once: 1 }, Rate::per_minute(2));
+        let (narrow, wide) = (Rate { interval: 1_000_000, at_once: 1 }, Rate::per_minute(2));
         assert_eq!(pace.ask(&[("wide", wide), ("narrow", narrow)], at(0)), Ok(()));
         for _ in 0..10 {
             assert!(pace.ask(&[("wide", wide), ("narrow", narrow)], at(0)).is_err());

@@ -12,7 +12,8 @@
 //! quicker than the owner whenever an attempt is free; and who shares the owner's address (a household, a proxy that is
 //! not in `CONNECTOR_TRUSTED_PROXIES`) brings the first rule upon them.
 //!
-//! Wrong admin tokens and secret keys are slowed by address. Codes are slowed by phone number and over all: they count though
+//! Wrong admin tokens and secret keys are slowed by address; right ones are not, but for a short admin token from an
+//! address that has not shown it yet. Codes are slowed by phone number and over all: they count though
 //! they succeed, because each is a message to somebody. A restart forgets; Telegram's own floods remain.
 //!
 //! An attempt counts when it begins, so that many at once gain nothing, and is taken back when it succeeds. A refused
@@ -145,12 +146,25 @@ impl Slowing {
         self.table().begin(&[Key::Registration(subscriber(from))], None, now)
     }
 
-    /// Begins an attempt to be the operator.
+    /// Begins an attempt with the operator's token, which waits like a guess, or guesses could be told from it. Not where
+    /// the operator is known.
     ///
     /// # Errors
     /// How long to wait first.
     pub(crate) fn operator(&self, from: IpAddr, now: Timestamp) -> Result<Attempt, Duration> {
-        self.table().begin(&[Key::Operator(subscriber(from))], None, now)
+        let pair @ (_, place) = (Account::default(), subscriber(from));
+        let mut table = self.table();
+        let known = table.known.get(&pair).is_some_and(|until| now < *until);
+        let keys = if known { &[][..] } else { &[Key::Operator(place)][..] };
+        table.begin(keys, Some(pair), now)
+    }
+
+    /// Counts who is not the operator.
+    ///
+    /// # Errors
+    /// How long to wait with the next.
+    pub(crate) fn not_operator(&self, from: IpAddr, now: Timestamp) -> Result<(), Duration> {
+        self.table().begin(&[Key::Operator(subscriber(from))], None, now).map(drop)
     }
 
     /// Counts a project's secret key that was wrong.

@@ -8,14 +8,11 @@ use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
+use super::client_address::Client;
 use super::error::ApiError;
 use crate::domain::auth_session::Origin;
 use crate::domain::language::Language;
 use crate::flows::auth::Caller;
-
-/// The client's address, as `observe` found it.
-#[derive(Clone, Copy)]
-pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// What the request tells.
 #[derive(Clone)]
@@ -38,9 +35,9 @@ impl Facts {
     }
 }
 
-/// The client's address.
+/// The client's address, as `observe` found it.
 pub(super) fn client_address(request: &Request) -> Option<IpAddr> {
-    request.extensions().get::<ClientAddress>().map(|address| address.0)
+    request.extensions().get::<Client>().map(|client| client.address)
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
@@ -80,6 +77,7 @@ impl<'a> FromRequest<'a> for Facts {
                 origin: text(headers, header::ORIGIN),
                 key: bearer(headers).map(str::to_owned),
                 from: client_address(request),
+                here: request.extensions().get::<Client>().is_some_and(|client| client.here),
             },
             user_agent: text(headers, header::USER_AGENT),
             language: text(headers, header::ACCEPT_LANGUAGE)

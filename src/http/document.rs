@@ -8,9 +8,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use poem::http::header::{ALLOW, CONTENT_TYPE};
+use bytes::Bytes;
+use poem::http::header::ALLOW;
 use poem::http::{HeaderValue, StatusCode};
-use poem::{IntoResponse as _, Response};
+use poem::{Body, Response};
 use serde::Deserialize;
 
 use self::ordered::Json;
@@ -69,6 +70,8 @@ struct Told {
 #[derive(Clone, Debug)]
 pub(super) struct Document {
     text: Arc<str>,
+    /// The same, as it is served: one copy for all readers.
+    served: Bytes,
     /// The segments of each path, and the methods it has.
     routes: Arc<[(Vec<String>, String)]>,
 }
@@ -87,7 +90,8 @@ impl Document {
                 operations.entries().iter().map(|(method, _)| method.to_ascii_uppercase()).collect();
             (path.split('/').map(str::to_owned).collect(), methods.join(", "))
         });
-        Self { routes: routes.collect(), text: text.into() }
+        let served = Bytes::from(text.clone());
+        Self { routes: routes.collect(), text: text.into(), served }
     }
 
     /// As `telegram-connector openapi` prints it.
@@ -97,10 +101,8 @@ impl Document {
 
     /// As `/openapi.json` serves it.
     pub(super) fn response(&self) -> Response {
-        let mut response = self.text.to_string().into_response();
-        let kind = HeaderValue::from_static("application/json; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, kind);
-        response
+        let response = Response::builder().content_type("application/json; charset=utf-8");
+        response.body(Body::from_bytes(self.served.clone()))
     }
 
     /// A 405 says which methods there are (RFC 9110, section 15.5.6).

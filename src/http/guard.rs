@@ -13,6 +13,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use super::caller::bearer;
 use super::caller::client_address;
 use super::caller::register_bearer;
+use super::client_address::came_through_proxy;
 use super::error::ApiError;
 use crate::audit;
 use crate::audit::Audit;
@@ -22,6 +23,8 @@ use crate::domain::ids::Secret;
 use crate::flows::slowing::Slowing;
 
 const SCHEME: &str = "operator";
+/// From this length on, bytes, a token cannot be guessed, however quickly somebody asks.
+const UNGUESSABLE: usize = 16;
 
 /// What the guard goes by.
 #[derive(Clone)]
@@ -30,8 +33,10 @@ pub(crate) struct OperatorPolicy {
     token: Option<Secret<String>>,
     /// Whether listener and public URL are both loopback.
     loopback: bool,
-    /// How often others have tried.
+    /// How often others have guessed.
     slowing: Arc<Slowing>,
+    /// How often others have asked without a token to guess: that fills no log.
+    asked: Arc<Slowing>,
     /// When it is.
     clock: Arc<dyn Clock>,
 }
@@ -45,27 +50,30 @@ impl std::fmt::Debug for OperatorPolicy {
 impl OperatorPolicy {
     /// Nobody has tried yet.
     pub(crate) fn new(token: Option<Secret<String>>, loopback: bool, clock: Arc<dyn Clock>) -> Self {
-        Self { token, loopback, slowing: Arc::default(), clock }
+        Self { token, loopback, slowing: Arc::default(), asked: Arc::default(), clock }
     }
 
-    /// Lets the operator in. Who is not, waits longer and longer, and fills no log.
+    /// Lets the operator in. Who guesses waits longer and longer, and fills no log. The right token waits only where it is
+    /// short and has not been seen from that address: a neighbour's guesses must not keep the operator out.
     fn try_as_operator(&self, headers: &HeaderMap, from: Option<IpAddr>) -> Result<(), ApiError> {
-        let now = self.clock.now();
-        let counted = self.slowing.operator(from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), now);
-        match (self.admits(headers), counted) {
-            // Where there is nothing to guess, nothing is slowed but the log.
-            (Ok(()), Err(wait)) if self.token.is_some() => Err(ApiError::rate_limited(wait)),
-            (Ok(()), counted) => {
-                if let Ok(counted) = counted {
-                    self.slowing.withdrawn(counted);
-                }
+        let (now, place) = (self.clock.now(), from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        let admitted = self.admits(headers);
+        let guessable = self.token.as_ref().map(|token| token.reveal().len() < UNGUESSABLE);
+        match (admitted, guessable) {
+            (Ok(()), None | Some(false)) => Ok(()),
+            (Ok(()), Some(true)) => {
+                let attempt = self.slowing.operator(place, now).map_err(ApiError::rate_limited)?;
+                self.slowing.succeeded(attempt, now);
                 Ok(())
             }
-            (Err(_), Err(wait)) if self.token.is_some() && bearer(headers).is_some() => {
-                Err(ApiError::rate_limited(wait))
+            (Err(why), Some(_)) if bearer(headers).is_some() => {
+                self.slowing.not_operator(place, now).map_err(ApiError::rate_limited)?;
+                audit::record(&Who::Stranger(from), &Audit::OperatorRefused { why });
+                Err(ApiError::unauthorized(why))
             }
-            (Err(why), counted) => {
-                if counted.is_ok() {
+            // There was nothing to guess with, or nothing to guess.
+            (Err(why), _) => {
+                if self.asked.not_operator(place, now).is_ok() {
                     audit::record(&Who::Stranger(from), &Audit::OperatorRefused { why });
                 }
                 Err(ApiError::unauthorized(why))
@@ -90,11 +98,7 @@ impl OperatorPolicy {
                 "this service has no CONNECTOR_ADMIN_TOKEN, so only a loopback listener answers this",
             );
         }
-        let forwarded = |name: &header::HeaderName| {
-            let name = name.as_str();
-            name == "forwarded" || name == "via" || name.starts_with("x-forwarded-") || name == "x-real-ip"
-        };
-        if headers.keys().any(forwarded) {
+        if came_through_proxy(headers) {
             return Err("set CONNECTOR_ADMIN_TOKEN to use this through a proxy");
         }
         let mut hosts = headers.get_all(header::HOST).iter();
@@ -265,5 +269,26 @@ mod tests {
             assert!(policy.admits(&headers(&[("authorization", value)])).is_err(), "{value}");
         }
         assert!(policy.admits(&headers(&[("host", "localhost")])).is_err());
+    }
+
+    #[test]
+    fn whatever_a_neighbour_asks_the_operator_gets_in() {
+        let from: Option<IpAddr> = "203.0.113.7".parse().ok();
+        let bearer = |token: &str| headers(&[("authorization", &format!("Bearer {token}"))]);
+        for (token, is_known) in [("planted-and-so-long", false), ("short", true)] {
+            let policy = guarded_by(Some(token), false);
+            let comes = |token: &str| policy.try_as_operator(&bearer(token), from).is_ok();
+            assert!(!is_known || comes(token));
+            for _ in 0..200 {
+                assert!(policy.try_as_operator(&headers(&[]), from).is_err() && !comes("guess"));
+            }
+            assert!(policy.slowing.not_operator(from.unwrap(), policy.clock.now()).is_err(), "guesses wait");
+            assert!((0..200).all(|_| comes(token)), "{token}");
+        }
+        let policy = guarded_by(Some("short"), false);
+        for _ in 0..200 {
+            assert!(policy.try_as_operator(&headers(&[]), from).is_err());
+        }
+        assert!(policy.try_as_operator(&bearer("short"), from).is_ok(), "nobody has guessed");
     }
 }

@@ -23,17 +23,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use ipnet::IpNet;
 use poem::endpoint::make_sync;
 use poem::http::Method;
 use poem::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue};
-use poem::web::Html;
-use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
+use poem::{Body, Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
 use poem_openapi::OpenApiService;
 use tracing::Instrument as _;
 
 use self::apps::AppsApi;
-use self::caller::ClientAddress;
+use self::client_address::Client;
 use self::connector::ConnectorApi;
 use self::developers::{AccountsApi, ProjectsApi};
 use self::document::Document;
@@ -96,6 +96,8 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
     let docs = service.swagger_ui_html().replace(&printed, &document.text().replace("</", "<\\/"));
     let (served, known) = (document.clone(), document);
     let docs_policy = HeaderValue::from_str(&scripted_page(&docs));
+    // However many readers do not read it, there is one copy.
+    let docs = Bytes::from(docs);
     let docs_policy = docs_policy.unwrap_or(HeaderValue::from_static(PLAIN_PAGE));
     let pages = if demo { Route::new().nest("/demo", demo::routes()) } else { Route::new() };
     pages
@@ -104,7 +106,9 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
             Route::new().at(
                 "/",
                 make_sync(move |_| {
-                    Html(docs.clone()).with_header(CONTENT_SECURITY_POLICY, docs_policy.clone())
+                    let page = Response::builder().content_type("text/html; charset=utf-8");
+                    page.header(CONTENT_SECURITY_POLICY, docs_policy.clone())
+                        .body(Body::from_bytes(docs.clone()))
                 }),
             ),
         )
@@ -175,12 +179,13 @@ async fn observe<E: Endpoint>(
 ) -> poem::Result<Response> {
     collapse_slashes(&mut request);
     let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
-    let client = peer.map(|peer| client_address::client_address(peer, request.headers(), &trusted));
-    if let Some(client) = client {
-        request.extensions_mut().insert(ClientAddress(client));
+    let client = peer.map(|peer| Client::of(peer, request.headers(), &trusted));
+    if let (Some(peer), Some(client)) = (peer, client) {
+        client_address::warn_of_unlisted_proxy(peer, request.headers(), &trusted);
+        request.extensions_mut().insert(client);
     }
     // An address is somebody.
-    let client = client.map(client_address::network_of);
+    let client = client.map(|client| client_address::network_of(client.address));
     let started = Instant::now();
     let (method, route) = (method(request.method()), route(request.uri().path()));
     // The route, not the path: a path can hold what lets somebody watch or open a session.

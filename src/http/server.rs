@@ -20,6 +20,7 @@ use poem::Request;
 use poem::http::uri::Scheme;
 use poem::web::LocalAddr;
 use poem::web::RemoteAddr;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
@@ -73,24 +74,36 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same, with no more connections than the system lets this process have files.
+    /// The same, with no more connections than the system lets this process have files; it is asked for as many as it
+    /// gives.
     #[must_use]
     pub fn within_open_files(self) -> Self {
-        let Some(files) = open_files() else { return self };
+        self.within(most_open_files())
+    }
+
+    fn within(self, files: Option<usize>) -> Self {
         // The rest is for the store, Telegram, S3 and webhooks.
-        let connections = self.connections.min(files - files / 4);
+        let connections = files.map_or(self.connections, |files| self.connections.min(files - files / 4));
         if connections < self.connections {
             tracing::info!(files, connections, "the limit of open files allows fewer connections");
         }
-        Self { connections, ..self }
+        // One address must not have half of few.
+        let connections_per_address = self.connections_per_address.min((connections / 8).max(1));
+        Self { connections, connections_per_address, ..self }
     }
 }
 
-/// `ulimit -n`, where the system tells it (Linux).
-fn open_files() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+/// Raises the limit of open files (`ulimit -n`) as far as the system permits it: many start a process with 1,024, because
+/// of programs that use select(2). `None`: there is no limit.
+fn most_open_files() -> Option<usize> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, ..limit };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
+    }
+    getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok())
 }
 
 /// Serves `routes` until shutdown begins. A connection ends by itself soon after.
@@ -177,4 +190,28 @@ async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
     }
     served.as_mut().graceful_shutdown();
     tokio::select! { _ = served => {}, () = network_sleep(DRAIN) => {} }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_files_are_few_connections_and_one_address_has_an_eighth_of_them() {
+        let of = |files| {
+            let Limits { connections, connections_per_address, .. } = Limits::default().within(files);
+            (connections, connections_per_address)
+        };
+        assert_eq!(of(None), (16_384, 512));
+        assert_eq!(of(Some(1_048_576)), (16_384, 512));
+        assert_eq!(of(Some(1_024)), (768, 96));
+        assert_eq!(of(Some(8)), (6, 1));
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_as_far_as_it_may_be() {
+        let files = most_open_files();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!((limit.current, files.map(|files| files as u64)), (limit.maximum, limit.maximum));
+    }
 }

@@ -204,3 +204,29 @@ async fn what_developers_do_is_one_line_each_and_names_settings_only() {
     assert!(!log.to_lowercase().contains("planted") && !log.contains(&own_token), "{log}");
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_do_not_fill_the_log() {
+    let (world, process) = world().await;
+    let from_here = json!({ "email": "demo@example.com", "password": "planted-guess" });
+    let without_end = json!({ "email": "demo@example.com", "password": "guess", "expires_in": 0 });
+    let mut answers = Vec::new();
+    for _ in 0..100 {
+        for (path, body) in [("register", &from_here), ("login", &from_here), ("login", &without_end)] {
+            answers.push(world.service.post(&format!("/api/v1/dev/{path}"), body).await.status);
+        }
+    }
+    let count = |status| answers.iter().filter(|answer| **answer == status).count();
+    assert!((10..50).contains(&count(403)) && (5..50).contains(&count(401)), "{answers:?}");
+    assert_eq!((count(400), count(429)), (100, 200 - count(403) - count(401)));
+    // Lines come in their order: with this one all have come.
+    let last =
+        world.service.send("GET", "/sign_in", &[("authorization", "Bearer planted-guess")], None).await;
+    assert_eq!(last.status, 401);
+    eventually("the last line", || async {
+        lines(&process).last().is_some_and(|line| line["event"] == "operator.refused")
+    })
+    .await;
+    assert_eq!(lines(&process).len(), count(403) + count(401) + 1);
+    world.end().await;
+}

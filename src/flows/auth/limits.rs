@@ -19,7 +19,6 @@ use crate::audit::Who;
 use crate::domain::auth_session::SessionId;
 use crate::domain::project::Project;
 use crate::domain::project::ProjectId;
-use crate::domain::subscriber::is_here;
 use crate::domain::subscriber::subscriber;
 use crate::flows::pace::Pace;
 use crate::flows::pace::Rate;
@@ -45,12 +44,23 @@ impl Default for AppLimits {
     }
 }
 
+/// Whose allowance of a project's new sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Asker {
+    /// Of all who show the secret key: strangers must not use up what the app's own server has.
+    Keyed,
+    /// Of all others together.
+    Public,
+    /// Of one address among those.
+    Address(IpAddr),
+}
+
 /// What was asked so far.
 #[derive(Debug)]
 pub(super) struct Limits {
     polls: Polls,
     creates_per_minute: u32,
-    creates: Pace<(ProjectId, Option<IpAddr>)>,
+    creates: Pace<(ProjectId, Asker)>,
     keys: Slowing,
     pub(super) places: Places,
 }
@@ -87,13 +97,17 @@ impl Auth {
     /// nothing. Programs on this machine may do as they like.
     pub(super) fn may_create(&self, project: &Project, caller: &Caller) -> Result<(), AuthError> {
         let number = self.0.limits.creates_per_minute;
-        let Some(from) = caller.from.filter(|from| number > 0 && !is_here(*from)) else { return Ok(()) };
+        let Some(from) = caller.counted().filter(|_| number > 0) else { return Ok(()) };
         let of_project = Rate::per_minute(number.saturating_mul(ADDRESSES));
-        let mut kinds = vec![((project.id.clone(), None), of_project)];
-        if !shows_key(project, caller) {
-            kinds.push(((project.id.clone(), Some(subscriber(from))), Rate::per_minute(number)));
-        }
-        let asked = self.0.limits.creates.ask(&kinds, self.0.clock.now());
+        let kind = |asker| (project.id.clone(), asker);
+        let (creates, now) = (&self.0.limits.creates, self.0.clock.now());
+        let asked = if shows_key(project, caller) {
+            creates.ask(&[(kind(Asker::Keyed), of_project)], now)
+        } else {
+            let of_address = Rate::per_minute(number);
+            let address = kind(Asker::Address(subscriber(from)));
+            creates.ask(&[(kind(Asker::Public), of_project), (address, of_address)], now)
+        };
         asked.map_err(AuthError::TooManySessions)
     }
 
@@ -105,7 +119,7 @@ impl Auth {
         let from = caller.from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         match self.0.limits.keys.wrong_secret(from, self.0.clock.now()) {
             Ok(()) => {}
-            Err(_) if is_here(from) => return Ok(()),
+            Err(_) if caller.here => return Ok(()),
             Err(wait) => return Err(AuthError::TooManyAttempts(wait)),
         }
         let refused = Audit::Project { act: ProjectAct::SecretRefused, project: &project.id, detail: None };

@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::project::ProjectId;
-use crate::domain::subscriber::is_here;
 use crate::domain::subscriber::subscriber;
 
 /// How many may be held.
@@ -54,10 +53,10 @@ impl Places {
         Self { limits, taken: Arc::default() }
     }
 
-    /// A place, if there is one.
+    /// A place, if there is one. Without an address it counts for none.
     pub(super) fn take(&self, project: &ProjectId, from: Option<IpAddr>) -> Option<Place> {
         let HeldLimits { all, per_project, per_address } = self.limits;
-        let address = from.filter(|from| !is_here(*from)).map(subscriber);
+        let address = from.map(subscriber);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_project = taken.by_project.get(project).copied().unwrap_or_default();
         let of_address =
@@ -105,13 +104,13 @@ mod tests {
         let ids = Ids::from_seed([5; 32]);
         let (one, two) = (ProjectId::new(&ids), ProjectId::new(&ids));
         let places = Places::new(HeldLimits { all: 6, per_project: 4, per_address: 2 });
-        let take = |project: &ProjectId, from: &str| places.take(project, Some(from.parse().unwrap()));
+        let take = |project: &ProjectId, from: &str| places.take(project, from.parse().ok());
         let mut held = vec![take(&one, "203.0.113.7").unwrap(), take(&two, "203.0.113.7").unwrap()];
         assert!(take(&one, "203.0.113.7").is_none(), "the address has two");
-        held.extend((0..3).map(|_| take(&one, "127.0.0.1").unwrap()));
-        assert!(take(&one, "127.0.0.1").is_none(), "the project has four");
-        held.push(take(&two, "::1").unwrap());
-        assert!(take(&two, "::1").is_none(), "six in all");
+        held.extend((0..3).map(|_| take(&one, "here").unwrap()));
+        assert!(take(&one, "here").is_none(), "the project has four");
+        held.push(take(&two, "here").unwrap());
+        assert!(take(&two, "here").is_none(), "six in all");
         held.remove(0);
         held.push(take(&one, "203.0.113.7").unwrap());
         drop(held);

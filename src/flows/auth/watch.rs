@@ -77,7 +77,7 @@ impl Auth {
         if !project.allows_origin(caller.origin.as_deref()) {
             return Err(AuthError::OriginNotAllowed);
         }
-        let place = self.0.limits.places.take(&project.id, caller.from).ok_or(AuthError::TooManyHeld)?;
+        let place = self.0.limits.places.take(&project.id, caller.counted()).ok_or(AuthError::TooManyHeld)?;
         let stopping = self.0.tasks.stopping();
         Ok(Watch { auth: self.clone(), id, wakeup, stopping, told: None, _place: place })
     }

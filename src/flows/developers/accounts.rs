@@ -104,17 +104,22 @@ impl Developers {
         from: IpAddr,
     ) -> Result<Granted, DeveloperError> {
         let made = self.try_register(credentials, from).await;
-        made.inspect_err(|error| note(&Who::Stranger(Some(from)), DeveloperAct::RegisterRefused, code(error)))
+        made.inspect_err(|error| refused(from, DeveloperAct::RegisterRefused, error))
     }
 
     async fn try_register(&self, credentials: Credentials, from: IpAddr) -> Result<Granted, DeveloperError> {
+        let attempt = || {
+            let attempt = self.0.slowing.registration(from, self.0.clock.now());
+            attempt.map_err(DeveloperError::TooManyAttempts)
+        };
         if !self.0.policy.registration_open {
+            // It stays counted: each of these is a line in the audit log.
+            attempt()?;
             return Err(DeveloperError::RegistrationClosed);
         }
         let lifetime = lifetime(credentials.lifetime)?;
         let email = Email::parse(&credentials.email)?;
-        let attempt = self.0.slowing.registration(from, self.0.clock.now());
-        let attempt = attempt.map_err(DeveloperError::TooManyAttempts)?;
+        let attempt = attempt()?;
         let developers = self.clone();
         self.to_its_end(async move {
             if developers.0.store.developer_by_email(&email).await?.is_some() {
@@ -143,7 +148,7 @@ impl Developers {
                 Ok(granted)
             }
             Err(error) => {
-                note(&Who::Stranger(Some(from)), DeveloperAct::LoginRefused, code(&error));
+                refused(from, DeveloperAct::LoginRefused, &error);
                 Err(error)
             }
         }
@@ -277,15 +282,25 @@ fn note(who: &Who, act: DeveloperAct, outcome: &'static str) {
     audit::record(who, &Audit::Developer { act, outcome });
 }
 
-/// A refusal's name in the audit log: the code that the edge answers with.
-const fn code(error: &DeveloperError) -> &'static str {
+/// Notes a refusal that was counted. Of others strangers could write as many lines as they like.
+fn refused(from: IpAddr, act: DeveloperAct, error: &DeveloperError) {
+    if let Some(code) = counted(error) {
+        note(&Who::Stranger(Some(from)), act, code);
+    }
+}
+
+/// A refusal's name in the audit log, if the attempt counts: the code that the edge answers with.
+const fn counted(error: &DeveloperError) -> Option<&'static str> {
     match error {
-        DeveloperError::LoginInvalid | DeveloperError::Unauthorized => "UNAUTHORIZED",
-        DeveloperError::TooManyAttempts(_) | DeveloperError::Busy => "RATE_LIMITED",
-        DeveloperError::RegistrationClosed => "REGISTRATION_CLOSED",
-        DeveloperError::EmailTaken => "EMAIL_TAKEN",
-        DeveloperError::Store(_) => "UNAVAILABLE",
-        DeveloperError::ProjectNotFound
+        DeveloperError::LoginInvalid => Some("UNAUTHORIZED"),
+        DeveloperError::RegistrationClosed => Some("REGISTRATION_CLOSED"),
+        DeveloperError::EmailTaken => Some("EMAIL_TAKEN"),
+        DeveloperError::BadPassword(_) => Some("INVALID_REQUEST"),
+        DeveloperError::TooManyAttempts(_)
+        | DeveloperError::Busy
+        | DeveloperError::Store(_)
+        | DeveloperError::Unauthorized
+        | DeveloperError::ProjectNotFound
         | DeveloperError::BadWish(_)
         | DeveloperError::TooManyProjects
         | DeveloperError::NameMissing
@@ -293,7 +308,6 @@ const fn code(error: &DeveloperError) -> &'static str {
         | DeveloperError::TelegramUnreachable
         | DeveloperError::FloodWait(_)
         | DeveloperError::LifetimeInvalid
-        | DeveloperError::BadEmail(_)
-        | DeveloperError::BadPassword(_) => "INVALID_REQUEST",
+        | DeveloperError::BadEmail(_) => None,
     }
 }
