@@ -13,6 +13,7 @@ mod shards;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,9 +40,11 @@ const MASTER_KEY: &str = "meta/master_key";
 const PING: &str = "meta/ping";
 const PENDING_SIGN_IN: &str = "sign_in/pending";
 const UNSAVED_SESSION: &str = "sign_in/unsaved_session";
-/// How often a disk that failed is tried, and with how many bytes: two of sled's segments.
+/// How often it is looked whether writes fail, and then, whether the disk takes them again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const PROBE: usize = 1024 * 1024;
+/// How many errors sled has told of in this process: a writer may be told of one before any flush is.
+static ERRORS: AtomicU64 = AtomicU64::new(0);
 
 /// The embedded store. Cloning shares it; the last clone closes it.
 #[derive(Clone, Debug)]
@@ -203,12 +206,25 @@ impl SignInStore for SledStore {
 #[async_trait]
 impl Store for SledStore {
     async fn ping(&self) -> Result<(), StoreError> {
-        self.put(PING, &()).await?;
+        let written = self.put(PING, &()).await;
+        // Nothing is flushed where nothing could be inserted, and the flusher does not know.
+        if let Err(StoreError::Unavailable(_)) = &written {
+            self.0.flusher.fail();
+        }
+        written?;
         self.get::<()>(PING)?.ok_or_else(|| StoreError::Corrupt(PING.to_owned()))
     }
 
     async fn is_to_be_reopened(&self) {
-        self.0.flusher.failed().await;
+        let mut known = 0;
+        loop {
+            tokio::select! { () = self.0.flusher.failed() => break, () = network_sleep(LOOK_AGAIN) => {} }
+            let errors = ERRORS.load(Ordering::SeqCst);
+            if errors != std::mem::replace(&mut known, errors) {
+                // Notes it if it fails.
+                drop(self.ping().await);
+            }
+        }
         tracing::error!(
             "the store failed and takes no more writes; what it holds can be read. The process ends once the disk takes writes"
         );
@@ -247,5 +263,26 @@ fn log_of(directory: &Path) -> Result<std::fs::File, StoreError> {
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
 fn unavailable(error: sled::Error) -> StoreError {
+    ERRORS.fetch_add(1, Ordering::SeqCst);
     StoreError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::Ids;
+
+    #[tokio::test]
+    async fn a_failure_that_no_flush_saw_is_noticed_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let sealer = Sealer::new(&[7; 32], Ids::from_seed([0; 32]));
+        let open = SledStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer);
+        let store = open.await.unwrap();
+        let mut noticed = std::pin::pin!(store.is_to_be_reopened());
+        store.ping().await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(1_500), &mut noticed).await;
+        assert!(early.is_err(), "a store that takes writes is left alone");
+        store.0.flusher.fail();
+        noticed.await;
+    }
 }
