@@ -148,22 +148,26 @@ async fn a_store_that_cannot_be_written_reads_on_and_ends_once_it_could_be_opene
     meanwhile(&world, &process, &before).await;
     assert!(limit("unlimited"));
     has_ended(&process).await;
+    // As if it had been killed in the middle of trying the disk.
+    let left_over = world.folder.path().join("data/store/probe");
+    std::fs::write(&left_over, "0").unwrap();
     let second = start();
+    assert!(!left_over.exists());
     afterwards(&world, process, &second, &before).await;
     drop(second);
     world.end().await;
 }
 
-/// Waits until it has ended of its own accord: only then can the next one have the folder.
-async fn has_ended(process: &Process) {
-    let program = format!("/proc/{}/exe", process.id());
-    eventually("it has ended", || async { !Path::new(&program).exists() }).await;
 /// Fails, unless whoever runs it knows that this machine cannot do it.
 fn skipped(why: &str) {
     assert!(std::env::var_os("ALLOW_SKIP").is_some(), "{why}; set ALLOW_SKIP=1 to go on without it");
     eprintln!("SKIPPED: {why}");
 }
 
+/// Waits until it has ended of its own accord: only then can the next one have the folder.
+async fn has_ended(process: &Process) {
+    let program = format!("/proc/{}/exe", process.id());
+    eventually("it has ended", || async { !Path::new(&program).exists() }).await;
 }
 
 /// The program on a small file system.
@@ -230,6 +234,14 @@ async fn a_full_disk_is_told_and_survived() {
     };
     eventually("the store is full", no_space).await;
     meanwhile(&world, &disk.process, &before).await;
+    // Two megabytes are soon full again: it would only end and start, and tell nothing meanwhile.
+    let file = std::fs::OpenOptions::new().write(true).open(&filler).unwrap();
+    file.set_len(file.metadata().unwrap().len() - (2 << 20)).unwrap();
+    // Held open, it would keep its space.
+    drop(file);
+    network_sleep(Duration::from_secs(6)).await;
+    assert_eq!(disk.process.client.get("/healthz").await.status, 200);
+    assert_eq!(before.app.poll(&before.confirmed).await["status"], "confirmed");
     std::fs::remove_file(&filler).unwrap();
     has_ended(&disk.process).await;
     let (from, to) = (folder.to_str().unwrap(), root.to_str().unwrap());

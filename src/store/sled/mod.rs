@@ -10,6 +10,7 @@ mod ledger;
 mod projects;
 mod sessions;
 mod shards;
+mod space;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use self::flusher::Flusher;
 use self::ledger::Ledger;
 use self::projects::Projects;
 use self::shards::Shards;
+use self::space::Space;
 use super::SignInStore;
 use super::Store;
 use super::StoreError;
@@ -42,7 +44,6 @@ const PENDING_SIGN_IN: &str = "sign_in/pending";
 const UNSAVED_SESSION: &str = "sign_in/unsaved_session";
 /// How often it is looked whether writes fail, and then, whether the disk takes them again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-const PROBE: usize = 1024 * 1024;
 /// How many errors sled has told of in this process: a writer may be told of one before any flush is.
 static ERRORS: AtomicU64 = AtomicU64::new(0);
 
@@ -101,6 +102,8 @@ impl SledStore {
                 }
                 unavailable(error)
             })?;
+        // Not before the folder is ours.
+        space::clear(directory);
         let records = database.open_tree("records").map_err(unavailable)?;
         match records.get(MODE).map_err(unavailable)? {
             None => {
@@ -226,28 +229,22 @@ impl Store for SledStore {
             }
         }
         tracing::error!(
-            "the store failed and takes no more writes; what it holds can be read. The process ends once the disk takes writes"
+            "the store failed and takes no more writes; what it holds can be read. The process ends once the disk takes writes and has space"
         );
+        let mut space = Space::new(self.0.directory.clone());
         loop {
             network_sleep(LOOK_AGAIN).await;
-            let directory = self.0.directory.clone();
-            let written = tokio::task::spawn_blocking(move || takes_writes(&directory)).await;
-            if matches!(written, Ok(Ok(()))) {
-                return;
+            let looked = tokio::task::spawn_blocking(move || {
+                let suffices = space.suffices();
+                (space, suffices)
+            });
+            match looked.await {
+                Ok((_, true)) => return,
+                Ok((looked, false)) => space = looked,
+                Err(_) => space = Space::new(self.0.directory.clone()),
             }
         }
     }
-}
-
-/// Whether a store could be opened here: a little more is written than that takes.
-fn takes_writes(directory: &Path) -> std::io::Result<()> {
-    let probe = directory.join("probe");
-    let written = std::fs::File::create(&probe).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, &vec![0; PROBE])?;
-        file.sync_all()
-    });
-    let removed = std::fs::remove_file(&probe);
-    written.and(removed)
 }
 
 /// The file that holds the database's log, written down once with its folder.
