@@ -235,10 +235,10 @@ async fn a_full_disk_is_told_and_survived() {
     eventually("the store is full", no_space).await;
     meanwhile(&world, &disk.process, &before).await;
     // Two megabytes are soon full again: it would only end and start, and tell nothing meanwhile.
-    let file = std::fs::OpenOptions::new().write(true).open(&filler).unwrap();
-    file.set_len(file.metadata().unwrap().len() - (2 << 20)).unwrap();
+    let shorter = std::fs::OpenOptions::new().write(true).open(&filler).unwrap();
+    shorter.set_len(shorter.metadata().unwrap().len() - (2 << 20)).unwrap();
     // Held open, it would keep its space.
-    drop(file);
+    drop(shorter);
     network_sleep(Duration::from_secs(6)).await;
     assert_eq!(disk.process.client.get("/healthz").await.status, 200);
     assert_eq!(before.app.poll(&before.confirmed).await["status"], "confirmed");
