@@ -232,3 +232,30 @@ async fn who_guesses_the_operators_token_or_a_secret_waits() {
     assert_eq!(right.refusal(), (404, "SESSION_NOT_FOUND".into()), "who has the secret is never slowed");
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_counts_though_nobody_heard_that_it_was_sent() {
+    let world = World::new().await;
+    let mut asked = 0;
+    loop {
+        world.fault(json!({ "cut_instead_of_answer": "auth.sendCode", "times": 1 })).await;
+        let answer = world.sign_in(json!({ "phone": BOB })).await;
+        if answer.status == 429 {
+            assert_eq!(answer.code(), "FLOOD_WAIT");
+            break;
+        }
+        assert_eq!(answer.refusal(), (503, "TELEGRAM_UNREACHABLE".into()));
+        asked += 1;
+        assert!(asked <= 6, "codes are sent and sent");
+    }
+    assert!(asked >= 5, "{asked}");
+    assert_eq!(world.calls("auth.sendCode").await, asked);
+    world.heal().await;
+    // What Telegram refuses to send does not count.
+    for _ in 0..10 {
+        world.fail("auth.sendCode", "PHONE_NUMBER_BANNED").await;
+        let answer = world.sign_in(json!({ "phone": ALICE })).await;
+        assert_eq!(answer.refusal(), (403, "PHONE_NUMBER_BANNED".into()));
+    }
+    world.end().await;
+}

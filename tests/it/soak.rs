@@ -224,7 +224,7 @@ async fn memory_files_and_disk_stay_level() {
     let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::new().await);
     let (process, stage) = begin(folder.path(), &receiver).await;
     let (begun, until) = (Instant::now(), Instant::now() + Duration::from_secs_f64(minutes * 60.0));
-    let mut samples = Vec::new();
+    let (mut samples, mut hours) = (Vec::new(), Vec::new());
     let sampling = async {
         let mut table = String::new();
         writeln!(table, "minute  sign-ins  {}", MARGINS.map(|(name, _)| format!("{name:>13}")).concat())
@@ -243,6 +243,7 @@ async fn memory_files_and_disk_stay_level() {
             writeln!(table, "{minute:>6.1}  {done:>8}  {numbers}").unwrap();
             eprintln!("{}", table.lines().last().unwrap());
             samples.push(sample);
+            hours.push(minute / 60.0);
             if n < SAMPLES {
                 stage.move_on().await;
             }
@@ -255,7 +256,35 @@ async fn memory_files_and_disk_stay_level() {
     let log: PathBuf = std::env::temp_dir().join("soak.log");
     std::fs::write(&log, process.kill()).unwrap();
     tell_what_is_kept(&folder.path().join("store"));
+    tell_slopes(&samples, &hours);
     judge(&samples);
+}
+
+/// What each figure grows in an hour, by least squares over the last two thirds: slow growth that the margin lets pass.
+fn tell_slopes(samples: &[Sample], hours: &[f64]) {
+    let third = samples.len() / 3;
+    for (column, (name, _)) in MARGINS.into_iter().enumerate() {
+        let figures: Vec<f64> = samples.iter().map(|sample| sample[column]).collect();
+        let slope = slope(&hours[third..], &figures[third..]);
+        eprintln!("{name:>13}: {slope:+.1} an hour over the last two thirds");
+    }
+}
+
+/// The slope of the line of least squares.
+fn slope(times: &[f64], figures: &[f64]) -> f64 {
+    let number = f64::from(u32::try_from(times.len()).unwrap());
+    let (time, figure) = (times.iter().sum::<f64>() / number, figures.iter().sum::<f64>() / number);
+    let both = times.iter().zip(figures).map(|(t, f)| (t - time) * (f - figure)).sum::<f64>();
+    both / times.iter().map(|t| (t - time).powi(2)).sum::<f64>()
+}
+
+#[test]
+fn the_slope_is_that_of_a_line_and_of_its_noise() {
+    let times = [0.0, 0.1, 0.2, 0.3, 0.4];
+    let is = |figures: [f64; 5], expected: f64| (slope(&times, &figures) - expected).abs() < 1e-6;
+    assert!(is([5.0, 6.0, 7.0, 8.0, 9.0], 10.0));
+    assert!(is([7.0, 7.0, 7.0, 7.0, 7.0], 0.0));
+    assert!(is([1.0, 0.0, 1.0, 0.0, 1.0], 0.0));
 }
 
 /// How many keys of each kind the store holds, and how many bytes: what is on the disk besides is the database's own.

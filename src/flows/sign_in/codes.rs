@@ -71,11 +71,18 @@ impl SignIn {
                 Err(error)
             }
             Err(error) => {
-                self.0.slowing.withdrawn(counted);
+                if says_that_nothing_was_sent(&error) {
+                    self.0.slowing.withdrawn(counted);
+                }
                 let error = SignInError::from(error);
                 request.note(act, error.code());
                 Err(error)
             }
         }
     }
+}
+
+/// Whether Telegram has refused to send a code. Where it did not answer, or not as foreseen, it may have sent one.
+const fn says_that_nothing_was_sent(error: &TelegramError) -> bool {
+    !matches!(error, TelegramError::Unreachable(_) | TelegramError::Unexpected(_))
 }

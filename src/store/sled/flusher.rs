@@ -19,8 +19,8 @@ pub(super) struct Flusher {
     thread: Option<std::thread::JoinHandle<()>>,
     written: Arc<AtomicU64>,
     durable: Arc<AtomicU64>,
-    /// Whether a flush has failed: sled takes no write after that, until it is opened anew.
-    failed: watch::Receiver<bool>,
+    /// Whether a write has failed: sled takes none after that, until it is opened anew.
+    failed: watch::Sender<bool>,
 }
 
 impl Flusher {
@@ -29,7 +29,8 @@ impl Flusher {
     pub(super) fn start(database: sled::Db, file: std::fs::File) -> Result<Self, StoreError> {
         let (sender, receiver) = mpsc::channel::<Waiting>();
         let (written, durable) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let (failing, failed) = watch::channel(false);
+        let failed = watch::Sender::new(false);
+        let failing = failed.clone();
         let (seen, reached) = (Arc::clone(&written), Arc::clone(&durable));
         let run = move || {
             while let Ok(first) = receiver.recv() {
@@ -63,13 +64,16 @@ impl Flusher {
         self.durable.load(Ordering::SeqCst) >= number
     }
 
-    /// Resolves when a flush has failed.
+    /// Notes that a write has failed that was not flushed.
+    pub(super) fn fail(&self) {
+        self.failed.send_replace(true);
+    }
+
+    /// Resolves when a write has failed.
     pub(super) async fn failed(&self) {
-        let mut failed = self.failed.clone();
-        if failed.wait_for(|failed| *failed).await.is_err() {
-            // The flusher has ended, and the store with it.
-            std::future::pending::<()>().await;
-        }
+        let mut failed = self.failed.subscribe();
+        // It cannot end before this: its sender is here.
+        drop(failed.wait_for(|failed| *failed).await);
     }
 
     /// Returns when everything written so far survives a crash.

@@ -10,9 +10,11 @@ mod ledger;
 mod projects;
 mod sessions;
 mod shards;
+mod space;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +26,7 @@ use self::flusher::Flusher;
 use self::ledger::Ledger;
 use self::projects::Projects;
 use self::shards::Shards;
+use self::space::Space;
 use super::SignInStore;
 use super::Store;
 use super::StoreError;
@@ -39,9 +42,10 @@ const MASTER_KEY: &str = "meta/master_key";
 const PING: &str = "meta/ping";
 const PENDING_SIGN_IN: &str = "sign_in/pending";
 const UNSAVED_SESSION: &str = "sign_in/unsaved_session";
-/// How often a disk that failed is tried, and with how many bytes: two of sled's segments.
+/// How often it is looked whether writes fail, and then, whether the disk takes them again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-const PROBE: usize = 1024 * 1024;
+/// How many errors sled has told of in this process: a writer may be told of one before any flush is.
+static ERRORS: AtomicU64 = AtomicU64::new(0);
 
 /// The embedded store. Cloning shares it; the last clone closes it.
 #[derive(Clone, Debug)]
@@ -98,6 +102,8 @@ impl SledStore {
                 }
                 unavailable(error)
             })?;
+        // Not before the folder is ours.
+        space::clear(directory);
         let records = database.open_tree("records").map_err(unavailable)?;
         match records.get(MODE).map_err(unavailable)? {
             None => {
@@ -203,35 +209,42 @@ impl SignInStore for SledStore {
 #[async_trait]
 impl Store for SledStore {
     async fn ping(&self) -> Result<(), StoreError> {
-        self.put(PING, &()).await?;
+        let written = self.put(PING, &()).await;
+        // Nothing is flushed where nothing could be inserted, and the flusher does not know.
+        if let Err(StoreError::Unavailable(_)) = &written {
+            self.0.flusher.fail();
+        }
+        written?;
         self.get::<()>(PING)?.ok_or_else(|| StoreError::Corrupt(PING.to_owned()))
     }
 
     async fn is_to_be_reopened(&self) {
-        self.0.flusher.failed().await;
+        let mut known = 0;
+        loop {
+            tokio::select! { () = self.0.flusher.failed() => break, () = network_sleep(LOOK_AGAIN) => {} }
+            let errors = ERRORS.load(Ordering::SeqCst);
+            if errors != std::mem::replace(&mut known, errors) {
+                // Notes it if it fails.
+                drop(self.ping().await);
+            }
+        }
         tracing::error!(
-            "the store failed and takes no more writes; what it holds can be read. The process ends once the disk takes writes"
+            "the store failed and takes no more writes; what it holds can be read. The process ends once the disk takes writes and has space"
         );
+        let mut space = Space::new(self.0.directory.clone());
         loop {
             network_sleep(LOOK_AGAIN).await;
-            let directory = self.0.directory.clone();
-            let written = tokio::task::spawn_blocking(move || takes_writes(&directory)).await;
-            if matches!(written, Ok(Ok(()))) {
-                return;
+            let looked = tokio::task::spawn_blocking(move || {
+                let suffices = space.suffices();
+                (space, suffices)
+            });
+            match looked.await {
+                Ok((_, true)) => return,
+                Ok((looked, false)) => space = looked,
+                Err(_) => space = Space::new(self.0.directory.clone()),
             }
         }
     }
-}
-
-/// Whether a store could be opened here: a little more is written than that takes.
-fn takes_writes(directory: &Path) -> std::io::Result<()> {
-    let probe = directory.join("probe");
-    let written = std::fs::File::create(&probe).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, &vec![0; PROBE])?;
-        file.sync_all()
-    });
-    let removed = std::fs::remove_file(&probe);
-    written.and(removed)
 }
 
 /// The file that holds the database's log, written down once with its folder.
@@ -247,5 +260,26 @@ fn log_of(directory: &Path) -> Result<std::fs::File, StoreError> {
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
 fn unavailable(error: sled::Error) -> StoreError {
+    ERRORS.fetch_add(1, Ordering::SeqCst);
     StoreError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::Ids;
+
+    #[tokio::test]
+    async fn a_failure_that_no_flush_saw_is_noticed_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let sealer = Sealer::new(&[7; 32], Ids::from_seed([0; 32]));
+        let open = SledStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer);
+        let store = open.await.unwrap();
+        let mut noticed = std::pin::pin!(store.is_to_be_reopened());
+        store.ping().await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(1_500), &mut noticed).await;
+        assert!(early.is_err(), "a store that takes writes is left alone");
+        store.0.flusher.fail();
+        noticed.await;
+    }
 }

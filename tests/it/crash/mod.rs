@@ -191,7 +191,30 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_invented_whenever_the_proce
     }
     report(&people, &operator, &table, &stage, begun);
     assert!(operator.signed_in > 0 || rounds < 10, "the operator never signed in");
+    if rounds >= ROUNDS {
+        something_happened(&people, &table);
+    }
     stage.world.end().await;
+}
+
+/// How many sign-ins there were, and how many were consumed before the eyes of their consumer.
+fn sign_ins_and_consumed(people: &[Person]) -> (u32, u32) {
+    let stories = people.iter().flat_map(|person| &person.stories);
+    stories.fold((0, 0), |(all, taken), story| (all + 1, taken + u32::from(!story.taken.is_empty())))
+}
+
+/// A service that does nothing loses nothing; nothing would be shown by that.
+fn something_happened(people: &[Person], table: &BTreeMap<String, (u32, u32)>) {
+    let any_time = [Plan::Starting(0), Plan::After(0), Plan::Never].map(Plan::name);
+    let awaited = table.iter().filter(|(moment, _)| !any_time.contains(moment));
+    let as_planned: u32 = awaited.map(|(_, (as_planned, _))| as_planned).sum();
+    assert!(
+        as_planned > 0,
+        "no moment that was waited for came: each of those processes was killed after 4 s"
+    );
+    let (sign_ins, consumed) = sign_ins_and_consumed(people);
+    assert!(sign_ins > 0, "nobody began to sign in");
+    assert!(consumed > 0, "none of {sign_ins} sign-ins was consumed");
 }
 
 fn report(
@@ -205,9 +228,7 @@ fn report(
     for (moment, (as_planned, otherwise)) in table {
         writeln!(text, "{as_planned:>5} {otherwise:>5}  {moment}").unwrap();
     }
-    let stories = people.iter().flat_map(|person| &person.stories);
-    let (sign_ins, consumed) =
-        stories.fold((0, 0), |(all, taken), story| (all + 1, taken + u32::from(!story.taken.is_empty())));
+    let (sign_ins, consumed) = sign_ins_and_consumed(people);
     eprintln!(
         "killed at (as planned, else after 4 s):\n{text}{sign_ins} sign-ins, {consumed} consumed before the eyes of their \
          consumer, {} of the operator, {} webhook requests, {} s",
