@@ -2,5 +2,6 @@
 //! session store, in error answers and in metrics, as it is and in the forms in which it would leak.
 
 mod account;
+mod codes;
 mod search;
 mod whole;
