@@ -143,24 +143,26 @@ async fn ends(way: Way) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_revoked() {
-    ends(Way { orders: vec![json!({ "revoke": OWNER })], reason: "SESSION_REVOKED", next: OWNER }).await;
+    Box::pin(ends(Way { orders: vec![json!({ "revoke": OWNER })], reason: "SESSION_REVOKED", next: OWNER }))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_is_banned() {
-    ends(Way { orders: vec![json!({ "ban": OWNER })], reason: "USER_DEACTIVATED_BAN", next: HEIR }).await;
+    Box::pin(ends(Way { orders: vec![json!({ "ban": OWNER })], reason: "USER_DEACTIVATED_BAN", next: HEIR }))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_forgotten() {
     let orders = vec![json!({ "forget_key": OWNER }), json!({ "disconnect": "now" })];
-    ends(Way { orders, reason: "AUTH_KEY_UNKNOWN", next: OWNER }).await;
+    Box::pin(ends(Way { orders, reason: "AUTH_KEY_UNKNOWN", next: OWNER })).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_moves_to_another_data_centre() {
     let orders = vec![json!({ "migrate": { "phone": OWNER, "dc": 4 } })];
-    ends(Way { orders, reason: "USER_MIGRATE_4", next: OWNER }).await;
+    Box::pin(ends(Way { orders, reason: "USER_MIGRATE_4", next: OWNER })).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
