@@ -84,7 +84,11 @@ impl Account {
                     let why = "the connection is made anew, because its own pings would outlast the lease";
                     Some(TelegramError::Unreachable(why.to_owned()))
                 }
-                (Some(_), Some(_)) if tie => self.tie(&connection).await.err(),
+                (Some(rest), Some(_)) if tie => {
+                    // Silence must not keep it from being ended in time.
+                    let tied = tokio::time::timeout(rest, self.tie(&connection)).await;
+                    tied.unwrap_or_else(|_| Err(not_owned())).err()
+                }
                 (Some(_), Some(_)) => None,
                 (None, _) | (_, None) => Some(not_owned()),
             };
