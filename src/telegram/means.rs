@@ -33,14 +33,7 @@ impl Means {
         let lease = account.live_session().lease().cloned();
         self.tasks.spawn("discarded session", async move {
             if unsure || account.user().is_some() {
-                tokio::select! {
-                    done = sign_in::log_out(&account) => {
-                        if let Err(error) = done {
-                            tracing::debug!(%error, "a session that nobody uses stays signed in");
-                        }
-                    }
-                    () = stopping.cancelled() => {}
-                }
+                sign_in::log_out_unused(&account, &stopping).await;
             }
             account.close().await;
             if let Some(lease) = lease {

@@ -138,14 +138,7 @@ impl Gateway {
     fn sign_out_orphan(&self, session: TelegramSession) {
         let (account, stopping) = (self.open_account(session), self.0.tasks.stopping());
         self.0.tasks.spawn("orphan", async move {
-            tokio::select! {
-                done = sign_in::log_out(&account) => {
-                    if let Err(error) = done {
-                        tracing::debug!(%error, "a session that nobody uses stays signed in");
-                    }
-                }
-                () = stopping.cancelled() => {}
-            }
+            sign_in::log_out_unused(&account, &stopping).await;
             account.close().await;
         });
     }

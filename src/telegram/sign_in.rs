@@ -4,6 +4,7 @@
 use grammers_crypto::two_factor_auth::{calculate_2fa, check_p_and_g};
 use grammers_tl_types as tl;
 use tl::enums::auth::{SentCode, SentCodeType};
+use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
 use super::errors::TelegramError;
@@ -194,6 +195,18 @@ async fn answer_challenge(
 /// Whether p is a safe 2048-bit prime and g generates the right subgroup.
 fn group_is_safe(p: &[u8], g: i32) -> bool {
     (p == super::known_prime() && g == 3) || ((2..=7).contains(&g) && check_p_and_g(p, &g))
+}
+
+/// Signs out a session that nobody is to use, as far as Telegram can be told before the service stops.
+pub(super) async fn log_out_unused(account: &Account, stopping: &CancellationToken) {
+    tokio::select! {
+        done = log_out(account) => {
+            if let Err(error) = done {
+                tracing::debug!(%error, "a session that nobody uses stays signed in");
+            }
+        }
+        () = stopping.cancelled() => {}
+    }
 }
 
 /// `auth.logOut`: a session that is already gone counts as signed out.
