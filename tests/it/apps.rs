@@ -3,20 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{ALICE, App, Attempt, Options, World};
-
-async fn world_with_app(settings: Value) -> (World, App) {
-    let (world, _) = World::with_bot(Options::default()).await;
-    world.bot_is("ok").await;
-    let app = world.app(settings).await;
-    (world, app)
-}
+use crate::support::{ALICE, Attempt, Options, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_session_is_what_published_clients_read() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let body = json!({ "project_id": app.id });
     let answer = app.call("/api/v1/generate/public", &body, &[]).await;
     assert_eq!(answer.status, 200, "Flutter takes nothing else");
@@ -49,7 +42,7 @@ async fn a_new_session_is_what_published_clients_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_refused_with_its_code() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let other = world.app(json!({ "name": "Other" })).await;
     let attempt = app.attempt().await;
     let (generate, verify) = ("/api/v1/generate/public", "/api/v1/verify/public");
@@ -106,7 +99,7 @@ async fn what_cannot_be_is_refused_with_its_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_any_site_may_call_what_is_public_and_nothing_else() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     for path in ["/api/v1/generate/public", "/api/v1/verify/public", "/api/v1/events/abc"] {
         let headers = [("origin", "https://shop.example"), ("access-control-request-method", "POST")];
         let preflight = app.service.send("OPTIONS", path, &headers, None).await;
@@ -128,7 +121,8 @@ async fn pages_of_any_site_may_call_what_is_public_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_project_decides_who_may_call_for_it() {
-    let (world, app) = world_with_app(json!({ "allowed_origins": ["https://shop.example"] })).await;
+    let (world, app) =
+        World::with_app(Options::default(), json!({ "allowed_origins": ["https://shop.example"] })).await;
     let body = json!({ "project_id": app.id });
     let generate = "/api/v1/generate/public";
     let stranger = app.call(generate, &body, &[("origin", "https://evil.example")]).await;
@@ -153,7 +147,7 @@ async fn a_project_decides_who_may_call_for_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_projects_own_key_opens_the_servers_side() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let other = world.app(json!({ "name": "Other" })).await;
     let attempt = app.attempt().await;
     for path in ["/api/v1/generate", "/api/v1/verify", "/api/v1/cancel"] {
@@ -192,7 +186,7 @@ async fn only_the_projects_own_key_opens_the_servers_side() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn developers_sign_in_and_keep_their_projects_to_themselves() {
-    let (world, app) = world_with_app(json!({ "secret_key": "whsec_".repeat(8) })).await;
+    let (world, app) = World::with_app(Options::default(), json!({ "secret_key": "whsec_".repeat(8) })).await;
     assert_eq!(app.secret, "whsec_".repeat(8), "an app's own secret stays as it is");
     let projects = "/api/v1/dev/projects";
     for bearer in [None, Some("Bearer nonsense"), Some("Basic abc")] {
@@ -245,7 +239,7 @@ async fn developers_sign_in_and_keep_their_projects_to_themselves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_ends_when_it_was_said_to() {
-    let (world, _) = world_with_app(json!({})).await;
+    let (world, _) = World::with_app(Options::default(), json!({})).await;
     let login = json!({ "email": "Demo@Example.com", "password": "demo-password", "expires_in": 60 });
     let answer = world.service.post("/api/v1/dev/login", &login).await.json();
     let bearer = format!("Bearer {}", answer["token"].as_str().unwrap());

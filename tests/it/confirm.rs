@@ -4,19 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{ALICE, App, BOB, Options, World, eventually, jwt_part};
+use crate::support::{ALICE, BOB, Options, World, eventually, jwt_part};
 
 const CONFIRM: &str = "✅ Confirm";
 const CANCEL: &str = "❌ Cancel";
 
 /// A world with a default bot, and an app.
-async fn world_with_app(settings: Value) -> (World, App) {
-    let (world, _) = World::with_bot(Options::default()).await;
-    world.bot_is("ok").await;
-    let app = world.app(settings).await;
-    (world, app)
-}
-
 fn id(message: &Value) -> i64 {
     message["id"].as_i64().unwrap()
 }
@@ -32,7 +25,7 @@ fn buttons(message: &Value) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tap_on_confirm_gives_the_app_a_proof_that_is_good_once() {
-    let (world, app) = world_with_app(json!({ "name": "Shop" })).await;
+    let (world, app) = World::with_app(Options::default(), json!({ "name": "Shop" })).await;
     let attempt = app.attempt_with(json!({ "nonce": "n-0S6_WzA2Mj" }), &[]).await;
     assert!(attempt.link.starts_with("https://t.me/login_bot?start="));
     assert_eq!(app.poll(&attempt).await, json!({ "status": "pending" }));
@@ -77,7 +70,7 @@ async fn a_tap_on_confirm_gives_the_app_a_proof_that_is_good_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tap_on_cancel_is_told_and_cannot_be_taken_back() {
-    let (world, app) = world_with_app(json!({ "name": "Shop" })).await;
+    let (world, app) = World::with_app(Options::default(), json!({ "name": "Shop" })).await;
     let attempt = app.attempt().await;
     let opened = world.open(ALICE, &attempt.link).await;
     let prompt = world.answer_to(ALICE, opened).await;
@@ -98,7 +91,7 @@ async fn a_tap_on_cancel_is_told_and_cannot_be_taken_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_decides_expires_and_its_prompt_says_so() {
-    let (world, app) = world_with_app(json!({ "name": "Shop" })).await;
+    let (world, app) = World::with_app(Options::default(), json!({ "name": "Shop" })).await;
     let (attempt, unopened) = (app.attempt().await, app.attempt().await);
     let opened = world.open(ALICE, &attempt.link).await;
     let prompt = world.answer_to(ALICE, opened).await;
@@ -118,7 +111,7 @@ async fn what_nobody_decides_expires_and_its_prompt_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_tap_gets_an_alert_and_changes_nothing() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     // The edit that takes the buttons away is held back, so that there is something to tap.
     world.fault(json!({ "method": "messages.editMessage", "error": "INTERNAL" })).await;
     let attempt = app.attempt().await;
@@ -135,7 +128,7 @@ async fn a_second_tap_gets_an_alert_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_to_open_a_link_owns_it() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     let opened = world.open(ALICE, &attempt.link).await;
     let prompt = world.answer_to(ALICE, opened).await;
@@ -157,7 +150,7 @@ async fn the_first_to_open_a_link_owns_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn links_that_lead_nowhere_get_a_kind_answer_and_other_starts_none() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let unknown = world.open(ALICE, "https://t.me/login_bot?start=0000000000000000000000000000").await;
     assert!(text(&world.answer_to(ALICE, unknown).await).contains("not known here"));
     // The owner of the bot may use /start for other things.
@@ -175,7 +168,7 @@ async fn links_that_lead_nowhere_get_a_kind_answer_and_other_starts_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_understands_words_too() {
-    let (world, app) = world_with_app(json!({ "name": "Shop" })).await;
+    let (world, app) = World::with_app(Options::default(), json!({ "name": "Shop" })).await;
     for (said, status, outcome) in
         [("yes", "confirmed", "You are signed in"), ("Нет", "cancelled", "You declined")]
     {
@@ -193,7 +186,7 @@ async fn a_bot_understands_words_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_typed_code_does_what_the_link_does() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     let code = attempt.created["typed_code"].as_str().unwrap();
     assert_eq!(code.len(), 9, "{code}");
@@ -208,7 +201,7 @@ async fn a_typed_code_does_what_the_link_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_number_that_the_browser_shows_confirms_and_another_cancels() {
-    let (world, app) = world_with_app(json!({ "match_code": true })).await;
+    let (world, app) = World::with_app(Options::default(), json!({ "match_code": true })).await;
     for right in [true, false] {
         let attempt = app.attempt().await;
         let shown = attempt.created["match_code"].as_u64().unwrap().to_string();
@@ -235,7 +228,8 @@ async fn the_number_that_the_browser_shows_confirms_and_another_cancels() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phone_number_is_taken_from_the_persons_own_contact_only() {
-    let (world, app) = world_with_app(json!({ "req_phone": true, "name": "Shop" })).await;
+    let (world, app) =
+        World::with_app(Options::default(), json!({ "req_phone": true, "name": "Shop" })).await;
     let attempt = app.attempt().await;
     let opened = world.open(ALICE, &attempt.link).await;
     let prompt = world.answer_to(ALICE, opened).await;
@@ -288,7 +282,7 @@ async fn a_project_has_its_own_bot_and_a_way_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_tells_where_the_request_came_from_in_the_persons_language() {
-    let (world, app) = world_with_app(json!({ "name": "Shop" })).await;
+    let (world, app) = World::with_app(Options::default(), json!({ "name": "Shop" })).await;
     let dora = "+15550100009";
     let person = json!({ "phone": dora, "first_name": "Dora", "lang_code": "ru" });
     assert_eq!(world.sandbox.post("/api/accounts", &person).await.status, 200);
@@ -319,7 +313,7 @@ async fn a_prompt_tells_where_the_request_came_from_in_the_persons_language() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_takes_a_request_back() {
-    let (world, app) = world_with_app(json!({ "name": "Shop" })).await;
+    let (world, app) = World::with_app(Options::default(), json!({ "name": "Shop" })).await;
     let attempt = app.attempt().await;
     let opened = world.open(ALICE, &attempt.link).await;
     let prompt = world.answer_to(ALICE, opened).await;
@@ -334,7 +328,7 @@ async fn the_server_takes_a_request_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_that_nobody_can_be_sent_is_waited_for_or_given_up() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     // A flood is waited out.
     world.fail("messages.sendMessage", "FLOOD_WAIT_1").await;
     let attempt = app.attempt().await;

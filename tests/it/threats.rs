@@ -11,10 +11,7 @@ use crate::support::{ALICE, App, Attempt, BOB, Options, World, eventually, jwt_p
 const CONFIRM: &str = "✅ Confirm";
 
 async fn world_with_app(settings: Value) -> (World, App) {
-    let (world, _) = World::with_bot(Options { behind_proxy: true, ..Options::default() }).await;
-    world.bot_is("ok").await;
-    let app = world.app(settings).await;
-    (world, app)
+    World::with_app(Options { behind_proxy: true, ..Options::default() }, settings).await
 }
 
 /// The person opens the link; the prompt that they see.

@@ -11,13 +11,6 @@ use crate::support::{ALICE, App, Attempt, Options, World, jwt_part};
 
 const CONFIRM: &str = "✅ Confirm";
 
-async fn world_with_app(settings: Value) -> (World, App) {
-    let (world, _) = World::with_bot(Options::default()).await;
-    world.bot_is("ok").await;
-    let app = world.app(settings).await;
-    (world, app)
-}
-
 /// Opens the link and taps Confirm.
 async fn confirm(world: &World, attempt: &Attempt) {
     let opened = world.open(ALICE, &attempt.link).await;
@@ -89,7 +82,7 @@ const OPENED: &str = "event: opened\ndata: {\"status\":\"pending\"}\n\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_poll_answers_when_the_person_decides() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     let (answer, ()) = tokio::join!(app.wait(&attempt), confirm(&world, &attempt));
     assert_eq!(answer["status"], "confirmed");
@@ -100,7 +93,7 @@ async fn a_held_poll_answers_when_the_person_decides() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_poll_answers_as_the_project_is_then() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let token = world.developer().await;
     let path = format!("/projects/{}", app.id);
     let attempt = app.attempt().await;
@@ -126,7 +119,7 @@ async fn a_held_poll_answers_as_the_project_is_then() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_poll_ends_with_its_time_with_the_session_and_with_the_service() {
-    let (mut world, app) = world_with_app(json!({})).await;
+    let (mut world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     let body = json!({ "project_id": app.id, "session_token": attempt.token, "wait": 1 });
     let begun = std::time::Instant::now();
@@ -153,7 +146,7 @@ async fn a_held_poll_ends_with_its_time_with_the_session_and_with_the_service() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_tells_the_status_at_once_then_what_happens_then_ends() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     let mut stream = Stream::open(&attempt).await;
     assert_eq!(stream.until(1).await, PENDING);
@@ -195,7 +188,7 @@ async fn a_stream_tells_the_status_at_once_then_what_happens_then_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_64_callers_with_the_same_proof_one_wins() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     confirm(&world, &attempt).await;
     let proof = app.poll(&attempt).await["proof"].as_str().unwrap().to_owned();
@@ -208,7 +201,7 @@ async fn of_64_callers_with_the_same_proof_one_wins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_consumption_with_its_key_gets_the_first_answer_for_a_minute() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     confirm(&world, &attempt).await;
     let body = json!({ "project_id": app.id, "session_token": attempt.token });
@@ -244,7 +237,7 @@ async fn a_repeated_consumption_with_its_key_gets_the_first_answer_for_a_minute(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirmation_is_told_for_ten_minutes_and_a_proof_is_good_for_five() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let (attempt, other) = (app.attempt().await, app.attempt().await);
     confirm(&world, &attempt).await;
     confirm(&world, &other).await;
@@ -268,7 +261,7 @@ async fn a_confirmation_is_told_for_ten_minutes_and_a_proof_is_good_for_five() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_that_is_still_good_is_consumable_after_the_poll_says_expired() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     confirm(&world, &attempt).await;
     world.clock.advance(Duration::from_secs(570));
@@ -285,7 +278,7 @@ async fn a_proof_that_is_still_good_is_consumable_after_the_poll_says_expired() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn times_are_written_as_each_client_reads_them() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     confirm(&world, &attempt).await;
     let body = json!({ "project_id": app.id, "session_token": attempt.token });
@@ -314,7 +307,7 @@ async fn times_are_written_as_each_client_reads_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_status_has_its_exact_body() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     let keys = |answer: &Value| answer.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&app.poll(&attempt).await), ["status"]);
@@ -345,7 +338,7 @@ async fn every_status_has_its_exact_body() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_an_expiry_and_a_consumption_that_race_have_one_winner_each() {
-    let (world, app) = world_with_app(json!({})).await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     for round in 0..10 {
         let attempt = app.attempt().await;
         let opened = world.open(ALICE, &attempt.link).await;

@@ -19,10 +19,7 @@ const KNOWN_CODES: [&str; 4] =
     ["PROJECT_NOT_FOUND", "PROJECT_INACTIVE", "PUBLIC_ACCESS_DISABLED", "RATE_LIMITED"];
 
 async fn world_with_app(settings: Value) -> (World, App) {
-    let (world, _) = World::with_bot(Options::default()).await;
-    world.bot_is("ok").await;
-    let app = world.app(settings).await;
-    (world, app)
+    World::with_app(Options::default(), settings).await
 }
 
 /// What the person does with the link: opens it and presses a button.

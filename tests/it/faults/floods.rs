@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{ALICE, App, BOB, CAROL, Options, PASSWORD, World, eventually};
+use super::id;
+use crate::support::{ALICE, BOB, CAROL, Options, PASSWORD, World, eventually};
 
 /// Every method that `src/telegram` calls, and `help.getConfig`, with which grammers opens each connection.
 const METHODS: [&str; 16] = [
@@ -31,17 +32,6 @@ const METHODS: [&str; 16] = [
     "updates.getState",
     "users.getUsers",
 ];
-
-async fn world_with_app() -> (World, App) {
-    let (world, _) = World::with_bot(Options::default()).await;
-    world.bot_is("ok").await;
-    let app = world.app(json!({})).await;
-    (world, app)
-}
-
-fn id(message: &Value) -> i64 {
-    message["id"].as_i64().unwrap()
-}
 
 /// Asks, is told to wait, asks again.
 async fn is_429_once(world: &World, method: &str, body: &Value, then: u16) {
@@ -168,7 +158,7 @@ async fn the_beginning_of_a_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_outcome_of_a_prompt() {
-    let (world, app) = world_with_app().await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     let opened = world.open(ALICE, &attempt.link).await;
     let prompt = id(&world.answer_to(ALICE, opened).await);
@@ -184,7 +174,7 @@ async fn the_outcome_of_a_prompt() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_to_a_tap() {
-    let (world, app) = world_with_app().await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     let opened = world.open(ALICE, &attempt.link).await;
     let prompt = id(&world.answer_to(ALICE, opened).await);
@@ -215,7 +205,7 @@ async fn a_bots_token_that_a_project_brings() {
 /// One account is flooded for an hour; another one goes on at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_one_account_slows_no_other() {
-    let (world, app) = world_with_app().await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let (_, token) = world.new_bot("own_bot").await;
     let other = world.app(json!({ "bot_token": token })).await;
     world

@@ -40,3 +40,7 @@ mod floods;
 mod missed;
 mod network;
 mod people;
+
+fn id(message: &serde_json::Value) -> i64 {
+    message["id"].as_i64().unwrap()
+}

@@ -5,18 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use telegram_connector::lifecycle::network_sleep;
 
+use super::id;
 use crate::support::{ALICE, App, Attempt, BOB, Options, World, eventually};
-
-async fn world_with_app() -> (World, App) {
-    let (world, _) = World::with_bot(Options::default()).await;
-    world.bot_is("ok").await;
-    let app = world.app(json!({})).await;
-    (world, app)
-}
-
-fn id(message: &Value) -> i64 {
-    message["id"].as_i64().unwrap()
-}
 
 /// What the timeline says of a session's prompt that could not be sent.
 async fn prompt_error(world: &World, attempt: &Attempt) -> Value {
@@ -39,7 +29,7 @@ async fn signs_in(world: &World, app: &App, phone: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_blocks_the_bot_is_asked_once_and_can_come_back() {
-    let (world, app) = world_with_app().await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     world.hold("messages.sendMessage").await;
     world.open(ALICE, &attempt.link).await;
@@ -66,7 +56,7 @@ async fn who_blocks_the_bot_is_asked_once_and_can_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_blocks_the_bot_after_deciding_has_decided() {
-    let (world, app) = world_with_app().await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     let opened = world.open(ALICE, &attempt.link).await;
     let prompt = id(&world.answer_to(ALICE, opened).await);
@@ -85,7 +75,7 @@ async fn who_blocks_the_bot_after_deciding_has_decided() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_banned_meanwhile_holds_up_nobody() {
-    let (world, app) = world_with_app().await;
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
     let attempt = app.attempt().await;
     world.hold("messages.sendMessage").await;
     world.open(ALICE, &attempt.link).await;

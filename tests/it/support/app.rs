@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::{Answer, Client, World, eventually};
+use super::{Answer, Client, Options, World, eventually};
 
 /// A project and how to call for it.
 pub(crate) struct App {
@@ -61,6 +61,14 @@ impl World {
         let bearer = format!("Bearer {}", self.developer().await);
         let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
         self.service.send("POST", "/api/v1/dev/projects", &headers, Some(&settings.to_string())).await
+    }
+
+    /// A world with a bot that is there, and an app with these settings.
+    pub(crate) async fn with_app(options: Options, settings: Value) -> (Self, App) {
+        let (world, _) = Self::with_bot(options).await;
+        world.bot_is("ok").await;
+        let app = world.app(settings).await;
+        (world, app)
     }
 
     /// Opens a link in a person's Telegram; the id of the message that this sent, on their side.
