@@ -184,16 +184,10 @@ impl Lease {
         let mut hand = self.0.hand.lock().await;
         let limit = self.0.terms.lasts / 3;
         let held = !matches!(*self.0.ownership.borrow(), Ownership::Standby(_) | Ownership::Unknown(_));
-        let work = async {
-            if held {
-                Box::pin(hand.renew(&self.0.terms)).await
-            } else {
-                Box::pin(hand.take(&self.0.terms)).await
-            }
-        };
-        // Boxed: the SDK's futures are larger than all of ours together.
+        let work =
+            async { if held { hand.renew(&self.0.terms).await } else { hand.take(&self.0.terms).await } };
         let late = || Trouble::Unavailable(std::io::Error::other("no answer within the time limit"));
-        let outcome = tokio::time::timeout(limit, Box::pin(work)).await.unwrap_or_else(|_| Err(late()));
+        let outcome = tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(late()));
         self.count(&outcome);
         match outcome {
             Ok(Taken::Ours { epoch, until }) => {
@@ -282,7 +276,7 @@ impl Lease {
         let before = self.0.ownership.borrow().clone();
         self.set_until(Until::Never);
         self.0.ownership.send_replace(Ownership::Unknown("it was given up".to_owned()));
-        let released = tokio::time::timeout(LOOK, Box::pin(hand.release(&self.0.terms))).await;
+        let released = tokio::time::timeout(LOOK, hand.release(&self.0.terms)).await;
         match (released, before) {
             (Ok(Ok(())), Ownership::Held { epoch }) => {
                 tracing::info!(session = self.0.session, "the session was handed over");
@@ -327,6 +321,7 @@ impl Lease {
     }
 }
 
+// Boxed: the SDK's futures are larger than all of ours together.
 impl Hand {
     async fn take(&mut self, terms: &Terms) -> Result<Taken, Trouble> {
         match self {
@@ -345,7 +340,7 @@ impl Hand {
     async fn release(&mut self, terms: &Terms) -> Result<(), Trouble> {
         match self {
             Self::Lock(lock) => lock.release(terms).await,
-            Self::Object(object) => object.release(terms).await,
+            Self::Object(object) => Box::pin(object.release(terms)).await,
         }
     }
 }
