@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use tokio::net::TcpListener;
 
+pub use self::instance::InstanceError;
 pub use self::moving::MoveError;
 pub use self::moving::export_session;
 pub use self::moving::import_session;
@@ -149,8 +150,7 @@ impl Settings {
 
     /// On what terms this process owns sessions. `address`: where it listens.
     fn terms(&self, address: SocketAddr, ids: &Ids) -> Result<Arc<Terms>, StartError> {
-        let instance = instance::find_or_make(&self.data_dir, ids);
-        let instance = instance.map_err(|(path, source)| StartError::Instance { path, source })?;
+        let instance = instance::find_or_make(&self.data_dir, ids)?;
         let url = self.apps.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
         Ok(Arc::new(Terms::new(self.lease, instance, url, ids)))
     }
@@ -169,13 +169,8 @@ pub enum StartError {
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// The data directory's id.
-    #[error("{path}: {source}", path = .path.display())]
-    Instance {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
     /// The default bot's token.
     #[error("TELEGRAM_BOT_TOKEN: {0}")]
     BotToken(#[from] BadToken),

@@ -9,13 +9,23 @@ use crate::domain::ids::Ids;
 
 const FILE: &str = "instance";
 
+/// The data directory's id can be neither read nor made.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}", path = .path.display())]
+pub struct InstanceError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
 /// The id in the data directory, which is made at the first start. No secret: it is written into leases.
 ///
 /// # Errors
-/// The file, and what the system said.
-pub(super) fn find_or_make(data_dir: &Path, ids: &Ids) -> Result<String, (PathBuf, io::Error)> {
+/// See [`InstanceError`].
+pub(super) fn find_or_make(data_dir: &Path, ids: &Ids) -> Result<String, InstanceError> {
     let path = data_dir.join(FILE);
-    let failed = |source| (path.clone(), source);
+    let failed = |source| InstanceError { path: path.clone(), source };
     match std::fs::read_to_string(&path) {
         Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
         Ok(_) => {} // a start that was cut short

@@ -1,14 +1,13 @@
 //! `session import` and `session export`: the account's session as a Telethon `StringSession`, while no service runs.
 //! Nothing is asked of Telegram: the service verifies an imported session when it starts.
 
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::account_vault;
 use super::instance;
+use super::instance::InstanceError;
 use crate::config::Moving;
 use crate::domain::account::TelegramSession;
 use crate::domain::ids::Ids;
@@ -64,13 +63,8 @@ pub enum MoveError {
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
     /// The data directory's id.
-    #[error("{path}: {source}", path = .path.display())]
-    Instance {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -92,10 +86,13 @@ pub async fn import_session(place: &Moving, text: &[u8], replace: bool, ids: Ids
         store => store?,
     };
     let vault = account_vault(&place.session_store, place.mode, sealer).await.leased(&terms(place, &ids)?);
-    let Some(lease) = vault.lease() else { return Ok(()) };
-    lease.borrow().await.map_err(in_use)?;
+    if let Some(lease) = vault.lease() {
+        lease.borrow().await.map_err(in_use)?;
+    }
     let imported = replace_session(&vault, store.as_ref(), &session, replace).await;
-    lease.give_up().await;
+    if let Some(lease) = vault.lease() {
+        lease.give_up().await;
+    }
     imported
 }
 
@@ -169,12 +166,8 @@ pub async fn export_session(
 
 /// The terms on which a command borrows the lease: those of the service in the same data directory.
 fn terms(place: &Moving, ids: &Ids) -> Result<Arc<Terms>, MoveError> {
-    let instance = if place.data_dir.exists() {
-        instance::find_or_make(&place.data_dir, ids)
-            .map_err(|(path, source)| MoveError::Instance { path, source })?
-    } else {
-        ids.base62(22)
-    };
+    let instance =
+        if place.data_dir.exists() { instance::find_or_make(&place.data_dir, ids)? } else { ids.base62(22) };
     Ok(Arc::new(Terms::new(place.lease, instance, String::new(), ids)))
 }
 
