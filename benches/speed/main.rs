@@ -1,0 +1,42 @@
+//! How fast the service is, measured from outside: the program as it is shipped, real HTTP, real MTProto, files on disk.
+//! `cargo bench` prints every table; `cargo bench -- polls creates` only those. It judges nothing: what was seen where, and
+//! what is promised, is in `docs/performance.md`.
+#![cfg(test)]
+#![expect(
+    clippy::print_stdout,
+    reason = "a bench that meets the unexpected has failed, and its table is for whoever started it"
+)]
+
+mod bare;
+mod load;
+mod process;
+mod requests;
+mod service;
+
+/// The tables, in the order in which they are printed.
+const TABLES: [&str; 1] = ["requests"];
+
+fn main() {
+    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if asked.first().is_some_and(|argument| argument == bare::ARGUMENT) {
+        runtime.block_on(bare::serve());
+        return;
+    }
+    for unknown in asked.iter().filter(|table| !TABLES.contains(&table.as_str())) {
+        panic!("there is no table {unknown}: choose among {TABLES:?}");
+    }
+    for table in TABLES.iter().filter(|table| asked.is_empty() || asked.iter().any(|asked| asked == *table)) {
+        println!("\n## {table}\n");
+        match *table {
+            "requests" => runtime.block_on(requests::table()),
+            _ => unreachable!("every table has its line here"),
+        }
+    }
+}
+
+/// The middle one of an odd number of figures.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
