@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::load::{Connection, Server, get, post};
+use super::load::{Connection, get, post};
 use super::process::Process;
 
 /// A running service and an app of its demo developer.
@@ -102,8 +102,7 @@ impl App {
         let login = json!({ "email": "demo@example.com", "password": "demo-password" }).to_string();
         let developer = connection.json(&post("/api/v1/dev/login", &login, None)).await;
         let new = json!({ "name": "Bench" }).to_string();
-        let project =
-            connection.json(&post("/api/v1/dev/projects", &new, developer["token"].as_str())).await;
+        let project = connection.json(&post("/api/v1/dev/projects", &new, developer["token"].as_str())).await;
         let text = |field: &str| project[field].as_str().unwrap().to_owned();
         Self { id: text("id"), secret: text("secret_key") }
     }
