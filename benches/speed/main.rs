@@ -17,7 +17,8 @@ mod service;
 const TABLES: [&str; 1] = ["requests"];
 
 fn main() {
-    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let asked: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     if asked.first().is_some_and(|argument| argument == bare::ARGUMENT) {
         runtime.block_on(bare::serve());

@@ -102,8 +102,7 @@ impl App {
         let login = json!({ "email": "demo@example.com", "password": "demo-password" }).to_string();
         let developer = connection.json(&post("/api/v1/dev/login", &login, None)).await;
         let new = json!({ "name": "Bench" }).to_string();
-        let project =
-            connection.json(&post("/api/v1/dev/projects", &new, developer["token"].as_str())).await;
+        let project = connection.json(&post("/api/v1/dev/projects", &new, developer["token"].as_str())).await;
         let text = |field: &str| project[field].as_str().unwrap().to_owned();
         Self { id: text("id"), secret: text("secret_key") }
     }
