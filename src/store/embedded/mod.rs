@@ -5,6 +5,7 @@ mod creations;
 mod deliveries;
 mod delivery_keys;
 mod engine;
+mod floors;
 mod flusher;
 mod folder;
 mod former;
