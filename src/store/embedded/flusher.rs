@@ -48,7 +48,7 @@ impl Flusher {
                 let waiting: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
                 let up_to = seen.load(Ordering::SeqCst);
                 if outcome.is_ok() {
-                    outcome = flush(&engine, &trees, &mut journal);
+                    outcome = flush(&engine, &mut journal);
                 }
                 if outcome.is_ok() {
                     reached.store(up_to, Ordering::SeqCst);
@@ -59,6 +59,9 @@ impl Flusher {
                 for writer in waiting {
                     // A writer that has gone away has nobody to tell.
                     drop(writer.send(outcome.clone()));
+                }
+                if outcome.is_ok() {
+                    outcome = keep_up(&trees);
                 }
             }
         };
@@ -101,9 +104,12 @@ impl Flusher {
     }
 }
 
-fn flush(engine: &Engine, trees: &[Tree], journal: &mut Journal) -> Result<(), String> {
+fn flush(engine: &Engine, journal: &mut Journal) -> Result<(), String> {
     engine.hand_over().map_err(|error| error.to_string())?;
-    journal.sync().map_err(|error| error.to_string())?;
+    journal.sync().map_err(|error| error.to_string())
+}
+
+fn keep_up(trees: &[Tree]) -> Result<(), String> {
     for tree in trees {
         if !tree.keep_up().map_err(|error| error.to_string())? {
             std::thread::sleep(PAUSE);

@@ -111,8 +111,8 @@ impl EmbeddedStore {
         // Once, because what is decided stays so.
         let ended = before.state == State::Pending && session.state != State::Pending;
         self.write_counted(ended.then_some(session), batch)?;
-        if told {
-            self.0.deliveries.wake(&session.project);
+        if let Some(queued) = told {
+            self.0.deliveries.wake(&session.project, queued);
         }
         Ok(self.0.flusher.number())
     }
