@@ -32,7 +32,8 @@ pub(super) enum JsonBody<T> {
 }
 
 impl<T: DeserializeOwned> JsonBody<T> {
-    fn read(bytes: &[u8]) -> Result<Self, ApiError> {
+    /// What was sent, if it is JSON.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, ApiError> {
         // Serde would also take an array of the fields in their order.
         let object = bytes.trim_ascii_start().starts_with(b"{");
         match serde_json::from_slice(bytes) {

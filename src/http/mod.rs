@@ -38,7 +38,7 @@ use self::document::Document;
 pub(crate) use self::guard::OperatorPolicy;
 use self::observed::Observed;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
-use self::quick::QuickPolls;
+use self::quick::Quick;
 pub use self::server::Limits;
 pub(crate) use self::server::serve;
 use self::sessions::SessionsApi;
@@ -118,7 +118,7 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         .data(sign_in)
         .data(readiness)
         .catch_all_error(error::render);
-    let quick = Some(QuickPolls::new(auth, limits));
+    let quick = Some(Quick::new(auth, limits));
     Observed { routes, quick, known: Some(known), trusted: trusted_proxies }
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use metrics::{Counter, Histogram};
@@ -12,14 +12,16 @@ use poem::http::header::CACHE_CONTROL;
 use poem::http::{HeaderName, HeaderValue, Method};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use tracing::Instrument as _;
+use tracing::Span;
 
 use super::client_address;
 use super::client_address::Client;
 use super::cors;
 use super::document::Document;
 use super::error;
+use super::error::AppError;
 use super::pages;
-use super::quick::QuickPolls;
+use super::quick::{Asked, Quick};
 use super::request_id::RequestId;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -29,7 +31,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 pub(super) struct Observed<E> {
     pub(super) routes: E,
     /// Answers some without the routes.
-    pub(super) quick: Option<QuickPolls>,
+    pub(super) quick: Option<Quick>,
     /// Which methods the routes have.
     pub(super) known: Option<Document>,
     /// `CONNECTOR_TRUSTED_PROXIES`.
@@ -58,12 +60,21 @@ impl<E: Endpoint> Endpoint for Observed<E> {
             route: route(path),
             public: cors::is_public(path),
         };
-        let quick = match &self.quick {
-            Some(quick) if quick.may_answer(&request) => quick.answer(&mut request).await,
-            Some(_) | None => None,
+        let quick = self.quick.as_ref().and_then(|quick| Some((quick, quick.asked(&request)?)));
+        let answered = match quick {
+            Some((quick, asked)) => {
+                if asked == Asked::Create {
+                    self.identify(&mut request);
+                }
+                quick.answer(asked, &mut request).await
+            }
+            None => None,
         };
-        let response = match quick {
-            Some(response) => response,
+        let response = match answered {
+            Some(Ok(response)) => response,
+            Some(Err(refused)) => {
+                observation.span(&request).in_scope(|| AppError::from(refused).into_response())
+            }
             // In a box: what waits for its next request must not keep the space of a whole one.
             None => Box::pin(self.route(request, &observation)).await,
         };
@@ -72,18 +83,17 @@ impl<E: Endpoint> Endpoint for Observed<E> {
 }
 
 impl<E: Endpoint> Observed<E> {
+    /// Notes whose request it is.
+    fn identify(&self, request: &mut Request) {
+        let Some(peer) = request.remote_addr().as_socket_addr().map(SocketAddr::ip) else { return };
+        client_address::warn_of_unlisted_proxy(peer, request.headers(), &self.trusted);
+        let client = Client::of(peer, request.headers(), &self.trusted);
+        request.extensions_mut().insert(client);
+    }
+
     async fn route(&self, mut request: Request, observation: &Observation) -> Response {
-        let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
-        let client = peer.map(|peer| Client::of(peer, request.headers(), &self.trusted));
-        if let (Some(peer), Some(client)) = (peer, client) {
-            client_address::warn_of_unlisted_proxy(peer, request.headers(), &self.trusted);
-            request.extensions_mut().insert(client);
-        }
-        // An address is somebody.
-        let client = client.map(|client| client_address::network_of(client.address));
-        let Observation { id, started, method, route, .. } = observation;
-        // The route, not the path: a path can hold what lets somebody watch or open a session.
-        let span = tracing::info_span!("request", id = id.as_str(), client, method, route);
+        self.identify(&mut request);
+        let span = observation.span(&request);
         let (asked, preflight) =
             (request.uri().clone(), cors::preflight(request.method(), request.uri().path()));
         async {
@@ -97,8 +107,6 @@ impl<E: Endpoint> Observed<E> {
             if let Some(known) = &self.known {
                 known.name_methods(asked.path(), &mut response);
             }
-            let status = response.status().as_u16();
-            tracing::debug!(status, ms = started.elapsed().as_millis(), "answered");
             response
         }
         .instrument(span)
@@ -107,10 +115,22 @@ impl<E: Endpoint> Observed<E> {
 }
 
 impl Observation {
+    /// What the log says of the request beside what happens in it.
+    fn span(&self, request: &Request) -> Span {
+        // An address is somebody.
+        let client = request.extensions().get::<Client>();
+        let client = client.map(|client| client_address::network_of(client.address));
+        let Self { id, method, route, .. } = self;
+        // The route, not the path: a path can hold what lets somebody watch or open a session.
+        tracing::info_span!("request", id = id.as_str(), client, method, route)
+    }
+
     /// The answer with what all have; it is counted. What an operator reads is not for caches.
     fn complete(self, mut response: Response) -> Response {
         let Self { id, started, method, route, public } = self;
-        count(method, route, response.status().as_u16(), started);
+        let (status, took) = (response.status().as_u16(), started.elapsed());
+        tracing::debug!(id = id.as_str(), method, route, status, ms = took.as_millis(), "answered");
+        count(method, route, status, took);
         if public {
             cors::permit(&mut response);
             // A proxy that collects a stream before it passes it on would tell nothing in time.
@@ -125,7 +145,7 @@ impl Observation {
 
 /// Counts an answer. The recorder looks a name and its labels up under locks that all requests share, so each thread keeps
 /// what it found.
-fn count(method: &'static str, route: &'static str, status: u16, started: Instant) {
+fn count(method: &'static str, route: &'static str, status: u16, took: Duration) {
     type Kept = HashMap<(&'static str, &'static str, u16), (Counter, Histogram)>;
     thread_local! {
         static KEPT: RefCell<Kept> = RefCell::default();
@@ -138,7 +158,7 @@ fn count(method: &'static str, route: &'static str, status: u16, started: Instan
             (answers, metrics::histogram!("connector_http_request_seconds", "route" => route))
         });
         answers.increment(1);
-        seconds.record(started.elapsed().as_secs_f64());
+        seconds.record(took.as_secs_f64());
     });
 }
 

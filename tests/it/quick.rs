@@ -1,4 +1,4 @@
-//! A poll of a pending session is answered before any routing and without a look at the store. It must not be possible to
+//! A poll of a pending session, and a browser's wish for one, are answered before any routing. It must not be possible to
 //! tell, and it must never be out of date.
 
 use std::time::Duration;
@@ -49,6 +49,54 @@ async fn nobody_can_tell_the_quick_answer_from_the_other_one() {
         assert_eq!(seen(plain), seen(routed), "{headers:?}");
     }
     assert_eq!(app.poll(&attempt).await, json!({ "status": "pending" }));
+}
+
+/// A wish for a session, quickly granted where that is possible, or by the routes.
+async fn create(app: &App, project: &str, routed: bool, headers: &[(&str, &str)], nonce: &str) -> Answer {
+    let mut body = json!({ "project_id": project, "nonce": nonce });
+    if routed {
+        body["sent_by"] = "a test".into();
+    }
+    // Not looked for by the quick way: a key.
+    let key = [("authorization", "Bearer nonsense")];
+    let headers = if routed { [headers, &key].concat() } else { headers.to_vec() };
+    app.call("/api/v1/generate/public", &body, &headers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_the_same_whoever_granted_it() {
+    let (world, app) = World::with_app(Options::default(), json!({})).await;
+    let closed = world.app(json!({ "active": false })).await;
+    let shop = world.app(json!({ "allowed_origins": ["https://shop.example"] })).await;
+    let long = "n".repeat(129);
+    for (project, headers, nonce, status, code) in [
+        (&*app.id, &[][..], "7", 200, ""),
+        (&*app.id, &[("origin", "https://shop.example"), ("user-agent", "curl/8")][..], "7", 200, ""),
+        (&*app.id, &[][..], &*long, 400, "INVALID_REQUEST"),
+        ("proj_nobody", &[][..], "7", 404, "PROJECT_NOT_FOUND"),
+        ("nobody", &[][..], "7", 404, "PROJECT_NOT_FOUND"),
+        (&*closed.id, &[][..], "7", 403, "PROJECT_INACTIVE"),
+        (&*shop.id, &[("origin", "https://elsewhere.example")][..], "7", 403, "ORIGIN_NOT_ALLOWED"),
+    ] {
+        let quick = create(&app, project, false, headers, nonce).await;
+        let routed = create(&app, project, true, headers, nonce).await;
+        assert_eq!((quick.status, routed.status), (status, status), "{quick:?} {routed:?}");
+        if status == 200 {
+            let fields = |answer: &Answer| -> Vec<_> {
+                answer.json().as_object().unwrap().keys().cloned().collect()
+            };
+            assert_eq!(fields(&quick), fields(&routed));
+            let names = |answer: &Answer| -> std::collections::BTreeSet<_> {
+                answer.headers.keys().map(ToString::to_string).collect()
+            };
+            assert_eq!(names(&quick), names(&routed));
+            let prompted = Attempt::of(quick.json());
+            assert_eq!(app.poll(&prompted).await["status"], "pending");
+        } else {
+            assert_eq!(quick.refusal(), (status, code.to_owned()));
+            assert_eq!(seen(quick), seen(routed));
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
