@@ -82,9 +82,8 @@ async fn a_session_is_the_same_whoever_granted_it() {
         let routed = create(&app, project, true, headers, nonce).await;
         assert_eq!((quick.status, routed.status), (status, status), "{quick:?} {routed:?}");
         if status == 200 {
-            let fields = |answer: &Answer| -> Vec<_> {
-                answer.json().as_object().unwrap().keys().cloned().collect()
-            };
+            let fields =
+                |answer: &Answer| -> Vec<_> { answer.json().as_object().unwrap().keys().cloned().collect() };
             assert_eq!(fields(&quick), fields(&routed));
             let names = |answer: &Answer| -> std::collections::BTreeSet<_> {
                 answer.headers.keys().map(ToString::to_string).collect()
