@@ -226,7 +226,7 @@ async fn a_full_disk_is_told_and_survived() {
         }
     };
     fill();
-    // sled has space of its own ahead, a segment at a time: it fills that first.
+    // The store's log may have a page of its own ahead: it fills that first.
     let app = &before.app;
     let no_space = || async {
         fill();

@@ -297,7 +297,7 @@ fn tell_what_is_kept(store: &Path) {
             let (keys, bytes) = kinds.entry(char::from(key[0])).or_default();
             (*keys, *bytes) = (*keys + 1, *bytes + key.len() + value.len());
         }
-        eprintln!("{}: keys and bytes by the first letter {kinds:?}", tree);
+        eprintln!("{tree}: keys and bytes by the first letter {kinds:?}");
     }
 }
 

@@ -32,8 +32,8 @@ const UNLIMITED: u64 = 1 << 60;
 /// that write (4 and 20; `keyspace/mod.rs`, `local_backpressure`).
 const SEALED: usize = 2;
 const UNMERGED: usize = 19;
-/// What an entry takes besides its key and its value, roughly.
-const ENTRY: usize = 64;
+/// What an entry takes in memory besides its key and its value, roughly.
+const ENTRY: usize = 160;
 /// How long one file is, roughly.
 const FILE: u64 = 24 << 20;
 /// How many files of full memory are gathered before they are merged with the older ones. Each of these mergings writes

@@ -1,4 +1,4 @@
-//! The store of before version 0.2 of this program, which was one of sled: copied once, then removed. Nothing else here names
+//! The store that earlier versions of this program made, with sled: copied once, then removed. Nothing else here names
 //! sled.
 
 use std::io::ErrorKind;
