@@ -12,12 +12,15 @@ mod load;
 mod process;
 mod requests;
 mod service;
+mod sign_ins;
+mod taps;
 
 /// The tables, in the order in which they are printed.
-const TABLES: [&str; 1] = ["requests"];
+const TABLES: [&str; 3] = ["requests", "sign_ins", "taps"];
 
 fn main() {
-    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let asked: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     if asked.first().is_some_and(|argument| argument == bare::ARGUMENT) {
         runtime.block_on(bare::serve());
@@ -30,6 +33,8 @@ fn main() {
         println!("\n## {table}\n");
         match *table {
             "requests" => runtime.block_on(requests::table()),
+            "sign_ins" => runtime.block_on(sign_ins::table()),
+            "taps" => runtime.block_on(taps::table()),
             _ => unreachable!("every table has its line here"),
         }
     }

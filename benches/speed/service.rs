@@ -102,8 +102,7 @@ impl App {
         let login = json!({ "email": "demo@example.com", "password": "demo-password" }).to_string();
         let developer = connection.json(&post("/api/v1/dev/login", &login, None)).await;
         let new = json!({ "name": "Bench" }).to_string();
-        let project =
-            connection.json(&post("/api/v1/dev/projects", &new, developer["token"].as_str())).await;
+        let project = connection.json(&post("/api/v1/dev/projects", &new, developer["token"].as_str())).await;
         let text = |field: &str| project[field].as_str().unwrap().to_owned();
         Self { id: text("id"), secret: text("secret_key") }
     }
@@ -117,5 +116,11 @@ impl App {
     pub(crate) fn poll(&self, token: &str) -> Vec<u8> {
         let body = json!({ "project_id": self.id, "session_token": token });
         post("/api/v1/verify/public", &body.to_string(), None)
+    }
+
+    /// The request that consumes a session, from its proof.
+    pub(crate) fn consume(&self, proof: &str) -> Vec<u8> {
+        let body = json!({ "project_id": self.id, "proof": proof });
+        post("/api/v1/verify", &body.to_string(), Some(&self.secret))
     }
 }
