@@ -65,12 +65,16 @@ fn whole(read: &[u8]) -> Option<(u16, std::ops::Range<usize>)> {
 }
 
 fn number(digits: &[u8]) -> usize {
-    digits.iter().filter(|byte| byte.is_ascii_digit()).fold(0, |all, digit| all * 10 + usize::from(digit - b'0'))
+    digits
+        .iter()
+        .filter(|byte| byte.is_ascii_digit())
+        .fold(0, |all, digit| all * 10 + usize::from(digit - b'0'))
 }
 
 /// A POST with a JSON body, as a browser's `fetch` would send it, shortened.
 pub(crate) fn post(path: &str, body: &str, authorization: Option<&str>) -> Vec<u8> {
-    let authorization = authorization.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
+    let authorization =
+        authorization.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) Firefox/130.0\r\n\
          Accept: application/json\r\nContent-Type: application/json\r\n{authorization}Content-Length: {}\r\n\r\n{body}",

@@ -36,7 +36,12 @@ pub(crate) async fn table() {
     let of_few = polls(&few.app, few.sessions(FEW).await);
     let begun = std::time::Instant::now();
     let of_many = polls(&many_of_them.app, many_of_them.sessions(many()).await);
-    println!("{} sessions created in {:.0?}, {} MB resident then", many(), begun.elapsed(), many_of_them.process.resident() >> 20);
+    println!(
+        "{} sessions created in {:.0?}, {} MB resident then",
+        many(),
+        begun.elapsed(),
+        many_of_them.process.resident() >> 20
+    );
     let create = Arc::new(vec![fresh.app.create()]);
     let mut rates: Vec<[Rate; 5]> = Vec::new();
     for round in 0..=ROUNDS {
