@@ -192,10 +192,9 @@ impl Api {
     #[oai(path = "/api/changes", method = "get")]
     async fn changes(&self, after: Query<Option<u64>>, wait: Query<Option<u32>>) -> Json<VersionBody> {
         let versions = self.hub().changes();
-        let changes = versions.clone();
         let version = || *versions.borrow();
         let another = |_: &World| Some(version()).filter(|version| Some(*version) != after.0);
-        let changed = self.wait_for(wait.0, changes, another).await;
+        let changed = self.wait_for(wait.0, versions.clone(), another).await;
         Json(VersionBody { version: changed.unwrap_or_else(version) })
     }
 
