@@ -37,7 +37,8 @@ fn is_of_difference(update: &tl::enums::Update) -> bool {
     matches!(update, tl::enums::Update::NewMessage(new) if new.pts_count == 0)
 }
 
-#[cfg(all(test, feature = "sandbox"))]
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod tests {
     use std::sync::Arc;
     use std::sync::Mutex;
@@ -57,6 +58,7 @@ mod tests {
     use crate::sandbox::NewPerson;
     use crate::sandbox::Sandbox;
     use crate::telegram::Account;
+    use crate::telegram::AccountEvent;
     use crate::telegram::EventSink;
     use crate::telegram::Network;
     use crate::telegram::Settings;
@@ -91,9 +93,9 @@ mod tests {
         let sink: EventSink = {
             let (told, permitted) = (Arc::clone(&told), Arc::clone(&permitted));
             Arc::new(move |_, events| {
-                let texts = events.iter().map(|event| match event {
-                    crate::telegram::AccountEvent::Message { text, .. } => text.clone(),
-                    other => panic!("{other:?}"),
+                let texts = events.iter().map(|event| {
+                    let AccountEvent::Message { text, .. } = event else { panic!("{event:?}") };
+                    text.clone()
                 });
                 told.lock().unwrap().push(texts.collect());
                 let permitted = Arc::clone(&permitted);
