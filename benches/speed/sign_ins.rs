@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use telegram_connector::lifecycle::Tasks;
 
 use super::load::{Connection, Server as _, get, post};
 use super::median;
@@ -61,11 +62,11 @@ struct Round {
 
 /// So many people sign in again and again.
 async fn crowd_signs_in(service: &Service, people: &mut Vec<Person>, crowd: usize) -> Round {
-    let (cpu, begun) = (service.process.cpu(), Instant::now());
+    let (tasks, cpu, begun) = (Tasks::new(), service.process.cpu(), Instant::now());
     let signing_in: Vec<_> = people
         .drain(..crowd)
         .map(|mut person| {
-            tokio::spawn(async move {
+            tasks.spawn("person", async move {
                 let mut steps = Vec::new();
                 while begun.elapsed() < LASTS {
                     steps.push(person.signs_in().await);
