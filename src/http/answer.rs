@@ -9,6 +9,9 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSch
 use poem_openapi::types::Type;
 use serde::Serialize;
 
+/// Bytes of a usual answer, and some more.
+const ROOM: usize = 1024;
+
 /// A `T` as JSON, with status 200.
 #[derive(Debug)]
 pub(super) struct JsonAnswer<T>(pub(super) T);
@@ -27,8 +30,9 @@ impl<T: Type> Payload for JsonAnswer<T> {
 
 impl<T: Serialize + Send> IntoResponse for JsonAnswer<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(json) => {
+        let mut json = Vec::with_capacity(ROOM);
+        match serde_json::to_writer(&mut json, &self.0) {
+            Ok(()) => {
                 let mut response = json.into_response();
                 let kind = HeaderValue::from_static("application/json; charset=utf-8");
                 response.headers_mut().insert(CONTENT_TYPE, kind);

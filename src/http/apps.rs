@@ -50,13 +50,22 @@ enum Group {
 
 /// A session to be.
 #[derive(Deserialize, Object)]
-struct GenerateRequest {
+pub(super) struct GenerateRequest {
     /// Your project.
     project_id: String,
     /// Comes back in the proof, so that your app can tell that it asked for it. At most 128 characters.
     #[serde(default)]
     #[oai(skip_serializing_if_is_none, validator(max_length = 128))]
     nonce: Option<String>,
+}
+
+impl GenerateRequest {
+    /// The project, and who asks for a session of it.
+    pub(super) fn checked(self, facts: &Facts) -> Result<(String, Client), ApiError> {
+        let nonce = checked_nonce(self.nonce)?;
+        let client = Client { origin: facts.origin(), language: facts.language, nonce };
+        Ok((self.project_id, client))
+    }
 }
 
 /// A session to be, asked for by your server.
@@ -93,7 +102,7 @@ struct ClientBody {
 
 /// A new session.
 #[derive(Serialize, Object)]
-struct GenerateAnswer {
+pub(super) struct GenerateAnswer {
     /// Polls the session. Keep it in your app.
     session_token: String,
     /// Open it in the person's Telegram, or show it as a QR code.
@@ -203,10 +212,8 @@ impl AppsApi {
         auth: Data<&Auth>,
         body: JsonBody<GenerateRequest>,
     ) -> Result<JsonAnswer<GenerateAnswer>, AppError> {
-        let GenerateRequest { project_id, nonce } = body.parse()?;
-        let client =
-            Client { origin: facts.origin(), language: facts.language, nonce: checked_nonce(nonce)? };
-        Ok(JsonAnswer(auth.generate(&project_id, &facts.caller, client).await?.into()))
+        let (project, client) = body.parse()?.checked(&facts)?;
+        Ok(JsonAnswer(auth.generate(&project, &facts.caller, client).await?.into()))
     }
 
     /// Ask how a session stands

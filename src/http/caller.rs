@@ -24,6 +24,23 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// What this request tells.
+    pub(super) fn of(request: &Request) -> Self {
+        let headers = request.headers();
+        Self {
+            caller: Caller {
+                origin: text(headers, header::ORIGIN),
+                key: bearer(headers).map(str::to_owned),
+                from: client_address(request),
+                here: request.extensions().get::<Client>().is_some_and(|client| client.here),
+            },
+            user_agent: text(headers, header::USER_AGENT),
+            language: text(headers, header::ACCEPT_LANGUAGE)
+                .and_then(|header| Language::from_accept_language(&header)),
+            idempotency_key: text(headers, HeaderName::from_static("idempotency-key")),
+        }
+    }
+
     /// The client's address.
     pub(super) const fn address(&self) -> Option<IpAddr> {
         self.caller.from
@@ -71,19 +88,7 @@ pub(super) fn register_bearer(registry: &mut Registry, name: &'static str, descr
 
 impl<'a> FromRequest<'a> for Facts {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
-        let headers = request.headers();
-        Ok(Self {
-            caller: Caller {
-                origin: text(headers, header::ORIGIN),
-                key: bearer(headers).map(str::to_owned),
-                from: client_address(request),
-                here: request.extensions().get::<Client>().is_some_and(|client| client.here),
-            },
-            user_agent: text(headers, header::USER_AGENT),
-            language: text(headers, header::ACCEPT_LANGUAGE)
-                .and_then(|header| Language::from_accept_language(&header)),
-            idempotency_key: text(headers, HeaderName::from_static("idempotency-key")),
-        })
+        Ok(Self::of(request))
     }
 }
 

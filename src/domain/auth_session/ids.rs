@@ -54,17 +54,14 @@ impl SessionToken {
     /// The session's id: the start of SHA-256 of the token, from which the token cannot be had.
     pub fn id(&self) -> SessionId {
         let digest = Sha256::digest(self.0.as_bytes());
-        let mut id = String::with_capacity(ID_LENGTH);
-        let (mut bits, mut held) = (0_u32, 0_u32);
-        for byte in digest {
-            bits = bits << 8 | u32::from(byte);
-            held += 8;
-            while held >= 5 && id.len() < ID_LENGTH {
-                held -= 5;
-                let index = (bits >> held & 31) as usize;
-                id.extend(ALPHABET.get(index).map(|&letter| char::from(letter)));
-            }
+        let mut id = String::with_capacity(ID_LENGTH.next_multiple_of(8));
+        // Five bytes are eight letters of five bits.
+        for five in digest.as_chunks::<5>().0.iter().take(ID_LENGTH.div_ceil(8)) {
+            let bits = five.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+            let letters = (0..8).rev().filter_map(|place| ALPHABET.get((bits >> (5 * place) & 31) as usize));
+            id.extend(letters.map(|letter| char::from(*letter)));
         }
+        id.truncate(ID_LENGTH);
         SessionId(id)
     }
 }

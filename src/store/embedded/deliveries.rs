@@ -27,6 +27,7 @@ use super::delivery_keys::time_key;
 use super::delivery_keys::timed;
 use super::engine::Batch;
 use super::engine::Bytes;
+use super::floors::Floors;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::SessionId;
 use crate::domain::clock::Timestamp;
@@ -51,6 +52,7 @@ pub(super) struct Deliveries {
     /// Until when each is somebody's. Held while a delivery is read and written.
     claims: Mutex<HashMap<DeliveryId, Timestamp>>,
     changes: watch::Sender<()>,
+    floors: Floors,
     /// The projects that [`DeliveryStore::projects_with_news`] names next.
     news: Mutex<HashSet<ProjectId>>,
     /// Those that the log was told of.
@@ -70,8 +72,9 @@ impl Deliveries {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes who waits for something to send.
-    pub(super) fn wake(&self, project: &ProjectId) {
+    /// Something was queued: wakes who waits for something to send.
+    pub(super) fn wake(&self, project: &ProjectId, queued: Vec<u8>) {
+        self.floors.put(project, queued);
         self.news().insert(project.clone());
         self.changes.send_replace(());
     }
@@ -82,19 +85,20 @@ fn context(id: &DeliveryId) -> String {
 }
 
 impl EmbeddedStore {
-    /// Adds to a session's batch what its project's webhook is to be told of it. `true`: something; wake once it is written.
+    /// Adds to a session's batch what its project's webhook is to be told of it. Its place in the
+    /// queue, if there is something: wake once it is written.
     pub(super) fn put_delivery(
         &self,
         before: &AuthSession,
         after: &AuthSession,
         batch: &mut Batch,
-    ) -> Result<bool, StoreError> {
-        let Some(project) = self.0.projects.known(&after.project) else { return Ok(false) };
-        let Some(delivery) = Delivery::of(before, after, &project, self.0.mode) else { return Ok(false) };
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(project) = self.0.projects.known(&after.project) else { return Ok(None) };
+        let Some(delivery) = Delivery::of(before, after, &project, self.0.mode) else { return Ok(None) };
         self.put_record(&delivery, batch)?;
         batch.insert(log_key(&delivery), Vec::new());
         batch.insert(time_key(&delivery), Vec::new());
-        Ok(true)
+        Ok(queue_key(&delivery))
     }
 
     /// The delivery's record and its place in the queue.
@@ -119,7 +123,11 @@ impl EmbeddedStore {
             batch.remove(queued);
         }
         self.put_record(after, &mut batch)?;
-        self.0.sessions.apply_batch(batch)
+        self.0.sessions.apply_batch(batch)?;
+        if let Some(queued) = queue_key(after) {
+            self.0.deliveries.floors.put(&after.project, queued);
+        }
+        Ok(())
     }
 
     /// As it is, where it can be read; the log is told once where it is damaged.
@@ -210,8 +218,12 @@ impl EmbeddedStore {
         let prefix = of_project(QUEUE, project, END);
         let mut claims = self.0.deliveries.hold();
         let (mut taken, mut next) = (Vec::new(), None::<Timestamp>);
-        for key in self.0.sessions.scan_prefix(&prefix).keys() {
-            let (due, id) = entry(&key?, prefix.len())?;
+        let (floor, end) = (self.0.deliveries.floors.of(project), of_project(QUEUE, project, PAST_END));
+        let mut begin = None;
+        for key in self.0.sessions.range(floor.key.clone()..end.clone()).keys() {
+            let key = key?;
+            let (due, id) = entry(&key, prefix.len())?;
+            begin.get_or_insert_with(|| key.to_vec());
             if in_hand.contains(&id) {
                 continue;
             }
@@ -231,6 +243,7 @@ impl EmbeddedStore {
                 break;
             }
         }
+        self.0.deliveries.floors.raise(project, &floor, begin.unwrap_or(end));
         Ok(Claims { deliveries: taken, next })
     }
 }
@@ -320,22 +333,27 @@ impl DeliveryStore for EmbeddedStore {
             after
         };
         self.0.flusher.flushed().await?;
-        self.0.deliveries.wake(&replayed.project);
+        self.0.deliveries.wake(&replayed.project, queue_key(&replayed).unwrap_or_default());
         Ok(Some(replayed))
     }
 
     async fn drop_deliveries(&self, project: &ProjectId) -> Result<(), StoreError> {
         let prefix = of_project(LOG, project, END);
+        let end = of_project(LOG, project, PAST_END);
+        // From where the last ones were: not from the start, past all that was just removed.
+        let mut from = prefix.clone();
         loop {
             let mut found = Vec::new();
-            for key in self.0.sessions.scan_prefix(&prefix).keys().take(REMOVED_AT_ONCE) {
+            for key in self.0.sessions.range(from.clone()..end.clone()).keys().take(REMOVED_AT_ONCE) {
                 let key = key?;
                 let (_, id) = entry(&key, prefix.len())?;
                 found.push((key, id));
             }
-            if found.is_empty() {
+            if found.is_empty() && from == prefix {
+                self.0.deliveries.floors.forget(project);
                 return self.0.flusher.flushed().await;
             }
+            from = found.last().map_or_else(|| prefix.clone(), |(key, _)| key.to_vec());
             self.remove(&mut found)?;
             self.0.flusher.flushed().await?;
         }

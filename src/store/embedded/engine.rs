@@ -21,7 +21,7 @@ use fjall::config::PinningPolicy;
 use crate::store::StoreError;
 
 /// How much is gathered in memory before it becomes a file: so much is replayed at a start after a crash.
-const MEMTABLE: u64 = 16 << 20;
+const MEMTABLE: u64 = 8 << 20;
 /// How much of it stays in memory at most while the files do not keep up; after that who writes much waits.
 const MEMTABLES: u64 = 3 * MEMTABLE;
 /// Above all memory that is gathered: with it fjall does not look at its size by itself. It would ask for a new file at each
@@ -35,10 +35,10 @@ const UNMERGED: usize = 19;
 /// What an entry takes besides its key and its value, roughly.
 const ENTRY: usize = 64;
 /// How long one file is, roughly.
-const FILE: u64 = 32 << 20;
+const FILE: u64 = 24 << 20;
 /// How many files of full memory are gathered before they are merged with the older ones. Each of these mergings writes
 /// again what is there: fewer of them write less.
-const GATHERED: u8 = 8;
+const GATHERED: u8 = 12;
 /// The least that fjall permits: two such logs are read at a start at most.
 const LOGS: u64 = 64 << 20;
 /// One writes files of full memory, and nothing else; the others merge. With two, that one would spin while the other one

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
@@ -15,6 +16,11 @@ use crate::store::StoreError;
 
 /// How long writers wait when the files do not keep up with what they write.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Where so many wrote at once before, a moment is given to those who will now: each flush costs the same, however many share
+/// it.
+const MANY: usize = 8;
+const GATHERED: Duration = Duration::from_micros(100);
 
 type Waiting = oneshot::Sender<Result<(), String>>;
 
@@ -40,15 +46,22 @@ impl Flusher {
         let (written, durable) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let failed = watch::Sender::new(false);
         let failing = failed.clone();
+        let runtime = Handle::try_current();
+        let runtime = runtime.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let (seen, reached) = (Arc::clone(&written), Arc::clone(&durable));
         let run = move || {
             // What the kernel could not write down it may have forgotten: a second try would succeed without it.
-            let mut outcome = Ok(());
+            let (mut outcome, mut before) = (Ok(()), 0);
             while let Ok(first) = receiver.recv() {
-                let waiting: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
+                let mut waiting: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
+                if before >= MANY && waiting.len() < before / 2 {
+                    std::thread::sleep(GATHERED);
+                    waiting.extend(receiver.try_iter());
+                }
+                before = waiting.len();
                 let up_to = seen.load(Ordering::SeqCst);
                 if outcome.is_ok() {
-                    outcome = flush(&engine, &trees, &mut journal);
+                    outcome = flush(&engine, &mut journal);
                 }
                 if outcome.is_ok() {
                     reached.store(up_to, Ordering::SeqCst);
@@ -56,9 +69,9 @@ impl Flusher {
                     engine.halt();
                     failing.send_replace(true);
                 }
-                for writer in waiting {
-                    // A writer that has gone away has nobody to tell.
-                    drop(writer.send(outcome.clone()));
+                tell(&runtime, waiting, &outcome);
+                if outcome.is_ok() {
+                    outcome = keep_up(&trees);
                 }
             }
         };
@@ -101,9 +114,25 @@ impl Flusher {
     }
 }
 
-fn flush(engine: &Engine, trees: &[Tree], journal: &mut Journal) -> Result<(), String> {
+/// Tells writers what became of their writes. Many are told by the threads that they run on: waking each of them from here
+/// costs a call of the system.
+fn tell(runtime: &Handle, waiting: Vec<Waiting>, outcome: &Result<(), String>) {
+    let outcome = outcome.clone();
+    let telling = move || {
+        for writer in waiting {
+            // A writer that has gone away has nobody to tell.
+            drop(writer.send(outcome.clone()));
+        }
+    };
+    drop(runtime.spawn(async move { telling() }));
+}
+
+fn flush(engine: &Engine, journal: &mut Journal) -> Result<(), String> {
     engine.hand_over().map_err(|error| error.to_string())?;
-    journal.sync().map_err(|error| error.to_string())?;
+    journal.sync().map_err(|error| error.to_string())
+}
+
+fn keep_up(trees: &[Tree]) -> Result<(), String> {
     for tree in trees {
         if !tree.keep_up().map_err(|error| error.to_string())? {
             std::thread::sleep(PAUSE);

@@ -2,6 +2,7 @@
 //! forgotten, stores of an older layout. What is counted and listed is in `ledger`.
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -119,7 +120,8 @@ impl EmbeddedStore {
         self.count_creations()?;
         let expired = self.expired_up_to()?;
         let mut removed = 0;
-        for creation in self.creations_after(0) {
+        let from = self.0.ledger.pruned.swap(0, Ordering::SeqCst);
+        for creation in self.creations_after(from) {
             let creation = creation?;
             if creation.place > expired || (creation.at >= before && creation.at <= now) {
                 break;
@@ -130,6 +132,7 @@ impl EmbeddedStore {
                 removed += 1;
             }
             if removed >= REMOVED_AT_ONCE {
+                self.0.ledger.pruned.store(creation.place, Ordering::SeqCst);
                 return Ok(true);
             }
         }

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::collections::BinaryHeap;
 use std::ops::RangeInclusive;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -60,6 +61,9 @@ const EVER: Day = Day::from_number(0);
 pub(super) struct Ledger {
     /// The last place that was given; held while an entry and its session are written, so that all up to it are there.
     last: Mutex<i64>,
+    /// Up to where old sessions were removed, while there are more: the next ones are looked for from here, not from the
+    /// start, past all that was just removed.
+    pub(super) pruned: AtomicI64,
     /// Held while tallies are read and written. After a shard, never before one.
     tallies: Mutex<()>,
 }
@@ -83,7 +87,7 @@ impl Ledger {
         let last = last.and_then(|key| Some(unordered(*key.get(1..)?.first_chunk()?))).unwrap_or(0);
         // The newest entries may have been removed. Nothing new may come before what was counted or looked at.
         let last = last.max(mark(tree, COUNTED)?).max(mark(tree, EXPIRED)?);
-        Ok(Self { last: Mutex::new(last), tallies: Mutex::default() })
+        Ok(Self { last: Mutex::new(last), pruned: AtomicI64::new(0), tallies: Mutex::default() })
     }
 
     pub(super) fn last(&self) -> MutexGuard<'_, i64> {

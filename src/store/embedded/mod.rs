@@ -5,12 +5,14 @@ mod creations;
 mod deliveries;
 mod delivery_keys;
 mod engine;
+mod floors;
 mod flusher;
 mod folder;
 mod former;
 mod journal;
 mod keeping;
 mod ledger;
+mod pending;
 mod projects;
 mod sessions;
 mod shards;
@@ -265,5 +267,26 @@ mod tests {
         assert!(early.is_err(), "a store that takes writes is left alone");
         store.0.flusher.fail();
         noticed.await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_written_is_noticed_although_nobody_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let sealer = Sealer::new(&[7; 32], Ids::from_seed([0; 32]));
+        let open = EmbeddedStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer);
+        let store = open.await.unwrap();
+        for number in 0..9_u8 {
+            store.0.records.insert([number], vec![number; 1 << 20]).unwrap();
+        }
+        // Where the file of what is gathered in memory would be.
+        std::fs::remove_dir_all(folder.path().join("database/keyspaces")).unwrap();
+        assert!(store.0.records.keep_up().unwrap());
+        store.is_to_be_reopened().await;
+        assert!(store.ping().await.is_err());
+        assert_eq!(
+            store.0.records.get([7]).unwrap().unwrap().len(),
+            1 << 20,
+            "what is in memory can be read"
+        );
     }
 }
