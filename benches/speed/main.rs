@@ -12,9 +12,11 @@ mod load;
 mod process;
 mod requests;
 mod service;
+mod sign_ins;
+mod taps;
 
 /// The tables, in the order in which they are printed.
-const TABLES: [&str; 1] = ["requests"];
+const TABLES: [&str; 3] = ["requests", "sign_ins", "taps"];
 
 fn main() {
     let asked: Vec<String> =
@@ -31,6 +33,8 @@ fn main() {
         println!("\n## {table}\n");
         match *table {
             "requests" => runtime.block_on(requests::table()),
+            "sign_ins" => runtime.block_on(sign_ins::table()),
+            "taps" => runtime.block_on(taps::table()),
             _ => unreachable!("every table has its line here"),
         }
     }

@@ -117,4 +117,10 @@ impl App {
         let body = json!({ "project_id": self.id, "session_token": token });
         post("/api/v1/verify/public", &body.to_string(), None)
     }
+
+    /// The request that consumes a session, from its proof.
+    pub(crate) fn consume(&self, proof: &str) -> Vec<u8> {
+        let body = json!({ "project_id": self.id, "proof": proof });
+        post("/api/v1/verify", &body.to_string(), Some(&self.secret))
+    }
 }

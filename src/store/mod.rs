@@ -159,6 +159,14 @@ pub trait SessionStore: Send + Sync + 'static {
     /// The sessions that a person opened through an account, the last opened first, decided ones too; at most some dozens.
     async fn sessions_of_person(&self, via: Via, person: i64) -> Result<Vec<AuthSession>, StoreError>;
 
+    /// The session that a person opened with this message of theirs, if it is one of [`Self::sessions_of_person`].
+    async fn session_opened_with(
+        &self,
+        via: Via,
+        person: i64,
+        message: i32,
+    ) -> Result<Option<AuthSession>, StoreError>;
+
     /// Applies an event, writes what it leads to, and wakes who waits.
     async fn apply(&self, id: &SessionId, event: &Event, now: Timestamp) -> Result<Applied, StoreError>;
 

@@ -14,6 +14,7 @@ mod custody;
 mod ending;
 mod errors;
 mod gateway;
+mod gathering;
 mod key_exchange;
 mod means;
 mod network;

@@ -16,6 +16,7 @@ use super::errors::PositionRefused;
 use super::errors::TelegramError;
 use super::errors::from_invocation;
 use super::errors::position_refused;
+use super::gathering::gather;
 use super::offering::LONGEST_PAUSE;
 use super::update;
 use super::watchdog::Waiting;
@@ -42,11 +43,16 @@ impl Account {
             Ok(receiver) => receiver,
             Err(error) => return TelegramError::Unexpected(error.to_string()),
         };
-        let mut outdated = 0;
+        let (mut outdated, mut failed) = (0, None);
         loop {
-            match receiver.next().await {
-                Ok((updates, users, _chats)) => {
+            let next = match failed.take() {
+                Some(error) => Err(error),
+                None => receiver.next().await,
+            };
+            match next {
+                Ok((mut updates, mut users, _chats)) => {
                     outdated = 0;
+                    failed = gather(&mut receiver, &mut updates, &mut users);
                     let (before, empty) = (self.live_session().updates(), updates.is_empty());
                     let updates = updates.into_iter().map(|(update, _)| update).collect();
                     if let Err(error) = self.take_in(updates, users).await {

@@ -148,14 +148,26 @@ async fn a_persons_sessions_are_found_newest_first_whatever_came_of_them() {
     for (n, one) in sessions.iter().enumerate() {
         store.insert_session(one).await.unwrap();
         let person = if n == 1 { 8 } else { ALICE };
-        done(&store, one, opened_by(person, 10), at(3 + n as u64)).await;
+        done(&store, one, opened_by(person, 10 + i32::try_from(n).unwrap()), at(3 + n as u64)).await;
     }
     let ids_of = |found: Vec<AuthSession>| found.into_iter().map(|one| one.id).collect::<Vec<_>>();
-    let [first, _, third] = &sessions;
+    let [first, second, third] = &sessions;
     let found = store.sessions_of_person(BOT, ALICE).await.unwrap();
     assert_eq!(ids_of(found), [third.id.clone(), first.id.clone()]);
     let elsewhere = Via { account: 501, bot: true };
     assert!(store.sessions_of_person(elsewhere, ALICE).await.unwrap().is_empty());
+
+    // One of them by the message that opened it, whether others were opened since or not.
+    for (via, person, message, meant) in [
+        (BOT, ALICE, 10, Some(first)),
+        (BOT, ALICE, 12, Some(third)),
+        (BOT, 8, 11, Some(second)),
+        (BOT, ALICE, 11, None),
+        (elsewhere, ALICE, 10, None),
+    ] {
+        let found = store.session_opened_with(via, person, message).await.unwrap();
+        assert_eq!(found.map(|one| one.id), meant.map(|one| one.id.clone()));
+    }
 
     // A decided one stays, so that an answer told twice is known again.
     done(&store, third, yes(), at(6)).await;

@@ -132,20 +132,18 @@ impl Confirm {
     /// A message of our own account: perhaps a prompt whose id was lost with the answer to sending it. Others write with the
     /// account too, so only the prompt's own text is one.
     async fn on_sent(&self, via: Via, id: i32, to: i64, reply_to: i32, text: &str) -> Result<(), StoreError> {
-        for session in self.store.sessions_of_person(via, to).await? {
-            let Some(opening) = session.opening.as_ref() else { continue };
-            if opening.message != reply_to || opening.prompt.is_some() {
-                continue;
-            }
-            let Some(project) = self.store.project(&session.project).await? else { continue };
-            let prompt = texts::of(opening.language).prompt(&session, &project.settings.name, via.bot);
-            if prompt.as_str() != text {
-                continue;
-            }
-            let learned = Event::PromptFound(id);
-            if let Applied::Done(step) = self.store.apply(&session.id, &learned, self.clock.now()).await? {
-                self.outbox.take(step.errands);
-            }
+        let Some(session) = self.store.session_opened_with(via, to, reply_to).await? else { return Ok(()) };
+        let Some(opening) = session.opening.as_ref().filter(|opening| opening.prompt.is_none()) else {
+            return Ok(());
+        };
+        let Some(project) = self.store.project(&session.project).await? else { return Ok(()) };
+        let prompt = texts::of(opening.language).prompt(&session, &project.settings.name, via.bot);
+        if prompt.as_str() != text {
+            return Ok(());
+        }
+        let learned = Event::PromptFound(id);
+        if let Applied::Done(step) = self.store.apply(&session.id, &learned, self.clock.now()).await? {
+            self.outbox.take(step.errands);
         }
         Ok(())
     }

@@ -22,8 +22,8 @@ use crate::lifecycle::network_sleep;
 use crate::store::Store;
 use crate::store::StoreError;
 
-/// How many people an account tells something at the same time.
-const AT_ONCE: usize = 16;
+/// How many people an account tells something at the same time: no more than these find out that there is a flood.
+const AT_ONCE: usize = 32;
 /// First and longest pause before something is tried again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -181,6 +181,10 @@ impl Outbox {
             let told = {
                 // Closed never: the semaphore lives as long as its queue.
                 let _place = account.places.acquire().await;
+                if account.rest_of_flood().is_some() {
+                    // It began while this one waited for its place.
+                    continue;
+                }
                 self.tell(errand).await
             };
             match told {
@@ -217,13 +221,16 @@ impl Outbox {
 
 impl AccountQueue {
     async fn await_flood(&self) {
-        loop {
-            let until = *self.flooded_until.lock().unwrap_or_else(PoisonError::into_inner);
-            match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                None | Some(Duration::ZERO) => return,
-                Some(rest) => network_sleep(rest).await,
-            }
+        while let Some(rest) = self.rest_of_flood() {
+            network_sleep(rest).await;
         }
+    }
+
+    /// How long the account has still to be silent, if it has.
+    fn rest_of_flood(&self) -> Option<Duration> {
+        let until = *self.flooded_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = until?.saturating_duration_since(Instant::now());
+        (!rest.is_zero()).then_some(rest)
     }
 
     fn flood(&self, wait: Duration) {

@@ -25,6 +25,7 @@ use poem_openapi::param::Path;
 use poem_openapi::param::Query;
 use poem_openapi::payload::Json;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::domain::clock::Clock;
 use crate::domain::ids::Ids;
@@ -170,6 +171,8 @@ impl Api {
     ) -> Result<Json<Vec<MessageBody>>, Refusal> {
         let phone = parse_phone(&phone.0)?;
         let after = after.0.unwrap_or(0);
+        let account = self.hub().look(|world| world.by_phone(&phone).map(|account| account.id));
+        let mail = self.hub().mail(account.ok_or(WorldError::NoSuchAccount)?);
         let look = |world: &World| {
             let Some(account) = world.by_phone(&phone) else {
                 return Some(Err(WorldError::NoSuchAccount));
@@ -180,7 +183,7 @@ impl Api {
                 .collect();
             (!messages.is_empty()).then_some(Ok(messages))
         };
-        let messages = self.wait_for(wait.0, look).await.unwrap_or(Ok(vec![]))?;
+        let messages = self.wait_for(wait.0, mail, look).await.unwrap_or(Ok(vec![]))?;
         Ok(Json(messages))
     }
 
@@ -191,7 +194,7 @@ impl Api {
         let versions = self.hub().changes();
         let version = || *versions.borrow();
         let another = |_: &World| Some(version()).filter(|version| Some(*version) != after.0);
-        let changed = self.wait_for(wait.0, another).await;
+        let changed = self.wait_for(wait.0, versions.clone(), another).await;
         Json(VersionBody { version: changed.unwrap_or_else(version) })
     }
 
@@ -199,8 +202,8 @@ impl Api {
     #[oai(path = "/api/accounts/:phone/code", method = "get")]
     async fn code(&self, phone: Path<String>, wait: Query<Option<u32>>) -> Result<Json<CodeBody>, Refusal> {
         let phone = parse_phone(&phone.0)?;
-        let clock = &self.hub().clock;
-        let found = self.wait_for(wait.0, |world| world.newest_code(&phone, clock.now())).await;
+        let (clock, changes) = (&self.hub().clock, self.hub().changes());
+        let found = self.wait_for(wait.0, changes, |world| world.newest_code(&phone, clock.now())).await;
         found
             .map(|code| Json(CodeBody { code }))
             .ok_or_else(|| Refusal::not_found("no unused login code for this number"))
@@ -308,10 +311,14 @@ impl Api {
         &self.sandbox.hub
     }
 
-    /// Looks until there is something to see, the time is up, or the sandbox stops.
-    async fn wait_for<T>(&self, seconds: Option<u32>, look: impl Fn(&World) -> Option<T>) -> Option<T> {
+    /// Looks until there is something to see, the time is up, or the sandbox stops; again whenever there were changes.
+    async fn wait_for<C: Send + Sync, T>(
+        &self,
+        seconds: Option<u32>,
+        mut changes: watch::Receiver<C>,
+        look: impl Fn(&World) -> Option<T>,
+    ) -> Option<T> {
         let hub = self.hub();
-        let mut changes = hub.changes();
         let stopping = hub.tasks.stopping();
         let limit = Duration::from_secs(u64::from(seconds.unwrap_or(0).min(MAX_WAIT)));
         let mut time_up = std::pin::pin!(network_sleep(limit));

@@ -3,6 +3,7 @@
 //! an await.
 
 mod kept;
+mod mail;
 mod press;
 mod tell;
 
@@ -34,6 +35,7 @@ use super::journal::Journal;
 use super::journal::JournalError;
 use super::wire::keyex::NewKey;
 use super::wire::rsa_key::RsaKey;
+use super::world::AccountId;
 use super::world::DeviceId;
 use super::world::Phone;
 use super::world::World;
@@ -70,6 +72,7 @@ pub(crate) struct Hub {
     state: Mutex<State>,
     calls: Mutex<BTreeMap<&'static str, CallCount>>,
     changed: watch::Sender<u64>,
+    mail: mail::Mail,
 }
 
 /// How often a method was called, and whether the sandbox knows it.
@@ -126,6 +129,7 @@ impl Hub {
             calls: Mutex::default(),
             // A page that waits across a restart sees another number.
             changed: watch::channel(u64::try_from(SystemClock.now().as_millis()).unwrap_or(0)).0,
+            mail: mail::Mail::default(),
         })
     }
 
@@ -152,10 +156,11 @@ impl Hub {
             // What changed is kept all the same.
             state.journal.let_grow();
         }
-        for event in events {
-            self.tell(&state.world, &event);
+        for event in &events {
+            self.tell(&state.world, event);
         }
         drop(state);
+        events.iter().filter_map(mail::owner).for_each(|account| self.mail.wake(account));
         if changed {
             self.changed.send_modify(|version| *version = version.wrapping_add(1));
         }
@@ -173,6 +178,11 @@ impl Hub {
     /// Becomes ready whenever the world has changed. Subscribe first, then look.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Becomes ready whenever the messages of an account have changed. Subscribe first, then look.
+    pub(crate) fn mail(&self, account: AccountId) -> watch::Receiver<()> {
+        self.mail.subscribe(account)
     }
 
     /// The key with this id, if this data centre knows it.
@@ -262,6 +272,7 @@ impl Hub {
         self.faults.clear();
         self.calls().clear();
         self.live.end_all();
+        self.mail.wake_all();
         self.changed.send_modify(|version| *version = version.wrapping_add(1));
         Ok(())
     }

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::EmbeddedStore;
 use super::creations::passing_over_damage;
 use super::engine::Batch;
+use super::engine::Bytes;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Event;
 use crate::domain::auth_session::Happening;
@@ -79,6 +80,25 @@ impl EmbeddedStore {
         key.extend(ordered(opened.at.as_millis()));
         key.extend(session.id.as_str().as_bytes());
         Some(key)
+    }
+
+    /// The sessions that a person opened through an account, the last opened first, read one by one.
+    fn of_person(&self, via: Via, person: i64) -> impl Iterator<Item = Result<AuthSession, StoreError>> + '_ {
+        let prefix = self.person_prefix(person);
+        let skipped = prefix.len() + 8;
+        let read = move |entry: Result<_, StoreError>| {
+            let entry: Bytes = entry?;
+            let id = entry.get(skipped..).and_then(|id| SessionId::parse(std::str::from_utf8(id).ok()?));
+            id.map_or(Ok(None), |id| passing_over_damage(self.read_session(&id)))
+        };
+        let of_account = move |session: &AuthSession| session.via == via;
+        self.0
+            .sessions
+            .scan_prefix(&prefix)
+            .keys()
+            .rev()
+            .take(OF_A_PERSON)
+            .filter_map(move |entry| read(entry).map(|session| session.filter(of_account)).transpose())
     }
 
     /// The random id is blinded: it is made from whom the errand is for.
@@ -264,17 +284,21 @@ impl SessionStore for EmbeddedStore {
     }
 
     async fn sessions_of_person(&self, via: Via, person: i64) -> Result<Vec<AuthSession>, StoreError> {
-        let prefix = self.person_prefix(person);
-        let mut sessions = Vec::new();
-        for entry in self.0.sessions.scan_prefix(&prefix).keys().rev().take(OF_A_PERSON) {
-            let entry = entry?;
-            let id = entry.get(prefix.len() + 8..).and_then(|id| std::str::from_utf8(id).ok());
-            if let Some(id) = id.and_then(SessionId::parse) {
-                let of_account = |session: &AuthSession| session.via == via;
-                sessions.extend(passing_over_damage(self.read_session(&id))?.filter(of_account));
-            }
-        }
-        Ok(sessions)
+        self.of_person(via, person).collect()
+    }
+
+    async fn session_opened_with(
+        &self,
+        via: Via,
+        person: i64,
+        message: i32,
+    ) -> Result<Option<AuthSession>, StoreError> {
+        let opened_with = |session: &AuthSession| {
+            session.opening.as_ref().is_some_and(|opening| opening.message == message)
+        };
+        // Nearly always the last one: the others need not be read.
+        let mut sessions = self.of_person(via, person);
+        sessions.find(|session| session.as_ref().map_or(true, opened_with)).transpose()
     }
 
     async fn apply(&self, id: &SessionId, event: &Event, now: Timestamp) -> Result<Applied, StoreError> {
