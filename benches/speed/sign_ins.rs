@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use telegram_connector::lifecycle::Tasks;
 
-use super::load::{Connection, Server as _, get, post};
+use super::load::{Connection, get, post};
 use super::median;
 use super::service::{App, Service};
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::load::{Connection, Server as _, get, post};
+use super::load::{Connection, get, post};
 use super::service::Service;
 use super::sign_ins::{Person, millis};
 
