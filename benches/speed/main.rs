@@ -12,12 +12,14 @@ mod load;
 mod process;
 mod requests;
 mod service;
+mod waiters;
 
 /// The tables, in the order in which they are printed.
-const TABLES: [&str; 1] = ["requests"];
+const TABLES: [&str; 2] = ["requests", "waiters"];
 
 fn main() {
-    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let asked: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     if asked.first().is_some_and(|argument| argument == bare::ARGUMENT) {
         runtime.block_on(bare::serve());
@@ -30,6 +32,7 @@ fn main() {
         println!("\n## {table}\n");
         match *table {
             "requests" => runtime.block_on(requests::table()),
+            "waiters" => runtime.block_on(waiters::table()),
             _ => unreachable!("every table has its line here"),
         }
     }

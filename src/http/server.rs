@@ -17,6 +17,8 @@ use ipnet::IpNet;
 use poem::Endpoint;
 use poem::EndpointExt as _;
 use poem::Request;
+use poem::http::HeaderValue;
+use poem::http::header::CONNECTION;
 use poem::http::uri::Scheme;
 use poem::web::LocalAddr;
 use poem::web::RemoteAddr;
@@ -32,6 +34,8 @@ use crate::lifecycle::network_sleep;
 
 /// How long requests under way may take after shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(3);
+/// How long a connection without one is kept then: a request that was sent before its sender could know is answered.
+const LAST_REQUEST: Duration = Duration::from_millis(300);
 /// How long nothing is accepted after the system has refused a connection: it is short of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The longest head, bytes, and the most header lines: a browser with many cookies has a tenth of it.
@@ -118,7 +122,9 @@ pub(crate) async fn serve(
     let routes = Arc::new(routes.map_to_response());
     let places = Places::new(limits, trusted);
     loop {
+        // In this order: who is in the queue when shutdown begins has connected, and is answered.
         let accepted = tokio::select! {
+            biased;
             accepted = listener.accept() => accepted,
             () = stopping.cancelled() => return,
         };
@@ -167,12 +173,21 @@ async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
     }
     let local = stream.local_addr().map_or_else(|_| LocalAddr::default(), |local| LocalAddr(local.into()));
     let remote = RemoteAddr(peer.into());
+    let stopping = tasks.stopping();
+    let ending = stopping.clone();
     let service = service_fn(move |request| {
         let (routes, local, remote) = (Arc::clone(&routes), local.clone(), remote.clone());
-        async move {
+        let ending = ending.clone();
+        // Boxed: hyper keeps room for it as long as the connection lasts, and it is the largest part of one.
+        Box::pin(async move {
             let request = Request::from((request, local, remote, Scheme::HTTP));
-            Ok::<hyper::Response<_>, io::Error>(routes.get_response(request).await.into())
-        }
+            let mut response = routes.get_response(request).await;
+            if ending.is_cancelled() {
+                // Nobody is to send another request just when the connection is closed.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<hyper::Response<_>, io::Error>(response.into())
+        })
     });
     let mut builder = http1::Builder::new();
     builder
@@ -183,10 +198,13 @@ async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
         .max_buf_size(READ_AHEAD);
     let served = builder.serve_connection(TokioIo::new(Patient::new(stream, limits.stalled)), service);
     tokio::pin!(served);
-    let stopping = tasks.stopping();
     tokio::select! {
         _ = served.as_mut() => return,
         () = stopping.cancelled() => {}
+    }
+    tokio::select! {
+        _ = served.as_mut() => return,
+        () = network_sleep(LAST_REQUEST) => {}
     }
     served.as_mut().graceful_shutdown();
     tokio::select! { _ = served => {}, () = network_sleep(DRAIN) => {} }
