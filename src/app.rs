@@ -359,7 +359,6 @@ impl Begun {
             readiness,
             operator,
             trusted_proxies: Arc::clone(&trusted_proxies),
-            ids,
             demo,
             limits,
         };
@@ -367,10 +366,17 @@ impl Begun {
         let ops_address = ops.as_ref().map(|(_, address)| *address);
         if let Some((listener, _)) = ops {
             let routes = http::ops_routes(parts.clone());
-            let serving = http::serve(listener, routes, limits, Arc::clone(&trusted_proxies), tasks.clone());
+            let serving = http::serve(
+                listener,
+                routes,
+                limits,
+                Arc::clone(&trusted_proxies),
+                ids.clone(),
+                tasks.clone(),
+            );
             tasks.spawn_essential("ops http", serving);
         }
-        let serving = http::serve(listener, http::routes(parts), limits, trusted_proxies, tasks.clone());
+        let serving = http::serve(listener, http::routes(parts), limits, trusted_proxies, ids, tasks.clone());
         tasks.spawn_essential("http", serving);
         tracing::info!(%address, mode = %settings.mode, "serving");
         Ok(App { address, ops_address, gateway, bots, sign_in: custody, outbox, tasks })

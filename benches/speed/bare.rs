@@ -57,7 +57,8 @@ fn generate(Json(_): Json<GenerateRequest>) -> Json<Generated> {
         deeplink: "https://t.me/demo_login_bot?start=0123456789abcdefghijklmnopqr".to_owned(),
         expires_at: 1_800_000_000_000,
         tg_link: "tg://resolve?domain=demo_login_bot&start=0123456789abcdefghijklmnopqr".to_owned(),
-        web_link: "https://web.telegram.org/k/#?tgaddr=tg%3A%2F%2Fresolve%3Fdomain%3Ddemo_login_bot".to_owned(),
+        web_link: "https://web.telegram.org/k/#?tgaddr=tg%3A%2F%2Fresolve%3Fdomain%3Ddemo_login_bot"
+            .to_owned(),
         typed_code: "0123-4567".to_owned(),
         events_url: "http://127.0.0.1:5000/api/v1/events/0123456789abcdefghijklmnopqr0123456789a".to_owned(),
     })
@@ -65,9 +66,8 @@ fn generate(Json(_): Json<GenerateRequest>) -> Json<Generated> {
 
 /// Serves until it is killed.
 pub(crate) async fn serve() {
-    let routes = Route::new()
-        .at("/api/v1/verify/public", post(verify))
-        .at("/api/v1/generate/public", post(generate));
+    let routes =
+        Route::new().at("/api/v1/verify/public", post(verify)).at("/api/v1/generate/public", post(generate));
     let acceptor = TcpListener::bind("127.0.0.1:0").into_acceptor().await.unwrap();
     println!("bare {}", acceptor.local_addr()[0]);
     Server::new_with_acceptor(acceptor).run(routes).await.unwrap();

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use memchr::memmem;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use super::process::Process;
 
 /// A connection that asks one thing after another.
 pub(crate) struct Connection {
@@ -52,25 +55,29 @@ impl Connection {
 
 /// Status and place of the body, once all of it is there. Only what answers with a `Content-Length` is asked here.
 fn whole(read: &[u8]) -> Option<(u16, std::ops::Range<usize>)> {
-    const LENGTH: &[u8] = b"content-length: ";
-    let head = read.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let mut lines = read[..head].split(|byte| *byte == b'\n');
-    let status = lines.next()?.get(9..12)?;
-    let length = lines.find_map(|line| {
-        let (name, value) = line.split_at_checked(LENGTH.len())?;
-        name.eq_ignore_ascii_case(LENGTH).then(|| number(value))
-    });
-    let (from, to) = (head + 4, head + 4 + length.unwrap_or(0));
+    const LENGTH: usize = "content-length: ".len();
+    let head = memmem::find(read, b"\r\n\r\n")?;
+    let (status, head_text) = (read.get(9..12)?, &read[..head]);
+    // hyper and Node write names in lower case and in their own; nobody else is asked.
+    let length =
+        memmem::find(head_text, b"content-length: ").or_else(|| memmem::find(head_text, b"Content-Length: "));
+    let length =
+        length.map_or(0, |at| number(head_text[at + LENGTH..].split(|byte| *byte == b'\r').next().unwrap()));
+    let (from, to) = (head + 4, head + 4 + length);
     (read.len() >= to).then(|| (u16::try_from(number(status)).unwrap(), from..to))
 }
 
 fn number(digits: &[u8]) -> usize {
-    digits.iter().filter(|byte| byte.is_ascii_digit()).fold(0, |all, digit| all * 10 + usize::from(digit - b'0'))
+    digits
+        .iter()
+        .filter(|byte| byte.is_ascii_digit())
+        .fold(0, |all, digit| all * 10 + usize::from(digit - b'0'))
 }
 
 /// A POST with a JSON body, as a browser's `fetch` would send it, shortened.
 pub(crate) fn post(path: &str, body: &str, authorization: Option<&str>) -> Vec<u8> {
-    let authorization = authorization.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
+    let authorization =
+        authorization.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) Firefox/130.0\r\n\
          Accept: application/json\r\nContent-Type: application/json\r\n{authorization}Content-Length: {}\r\n\r\n{body}",
@@ -84,7 +91,7 @@ pub(crate) fn get(path: &str) -> Vec<u8> {
 }
 
 /// What a load came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rate {
     /// Answers per second.
     pub(crate) per_second: f64,
@@ -95,7 +102,7 @@ pub(crate) struct Rate {
 /// `connections` of them ask for as long as `lasts`: each the requests from its own place on, again from the beginning after
 /// the last.
 pub(crate) async fn load(
-    server: &impl Server,
+    server: &Process,
     requests: &Arc<Vec<Vec<u8>>>,
     connections: usize,
     lasts: Duration,
@@ -129,11 +136,4 @@ pub(crate) async fn load(
     let (took, cpu) = (begun.elapsed(), server.cpu() - cpu);
     let answered = f64::from(u32::try_from(answered.load(Ordering::Relaxed)).unwrap());
     Rate { per_second: answered / took.as_secs_f64(), server_micros: cpu.as_secs_f64() * 1e6 / answered }
-}
-
-/// A process that serves.
-pub(crate) trait Server {
-    fn address(&self) -> SocketAddr;
-    /// Processor time it has had so far.
-    fn cpu(&self) -> Duration;
 }

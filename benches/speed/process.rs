@@ -1,11 +1,9 @@
 //! The processes that are measured: the service as it is shipped, and whatever it is compared with.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::BufReader;
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::Duration;
-
-use super::load::Server;
 
 /// Ticks of a second in `/proc/<pid>/stat` (proc(5): `sysconf(_SC_CLK_TCK)`, 100 wherever Linux runs today).
 const TICK: Duration = Duration::from_millis(10);
@@ -35,6 +33,20 @@ impl Process {
             printed.push('\n');
         }
         panic!("it ended before it listened:\n{printed}");
+    }
+
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Processor time it has had so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        // The name of the program may have spaces in it: what follows it is counted.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks: u32 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u32>().unwrap()).sum();
+        TICK * ticks
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -68,20 +80,6 @@ fn pass_on(mut lines: impl std::io::BufRead, to: &std::sync::mpsc::Sender<String
     while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
         drop(to.send(line.trim_end().to_owned()));
         line.clear();
-    }
-}
-
-impl Server for Process {
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
-        // The name of the program may have spaces in it: what follows it is counted.
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        let ticks: u32 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u32>().unwrap()).sum();
-        TICK * ticks
     }
 }
 

@@ -1,11 +1,12 @@
 //! Polls and creates against a bare poem handler, in rounds: what disturbs the machine for a while disturbs all of them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::bare;
 use super::load::{Rate, load};
 use super::median;
+use super::process::Process;
 use super::service::{App, Service};
 
 const ROUNDS: usize = 5;
@@ -16,59 +17,79 @@ const CLIENTS: usize = 64;
 
 const FEW: usize = 1_000;
 
-fn many() -> usize {
-    std::env::var("SESSIONS").map_or(1_000_000, |number| number.parse().unwrap())
+/// A row of the table.
+struct Row<'a> {
+    name: &'static str,
+    server: &'a Process,
+    requests: &'a Arc<Vec<Vec<u8>>>,
+    /// The row it is compared with.
+    limit: usize,
 }
 
-/// The rows, each measured once in every round.
-const ROWS: [&str; 5] = [
-    "bare handler, poll's JSON",
-    "poll, few sessions live",
-    "poll, many sessions live",
-    "bare handler, create's JSON",
-    "create, durable",
-];
+/// `ROWS=1,2`: only these, for a profiler. Others are 0 then.
+fn chosen(row: usize) -> bool {
+    std::env::var("ROWS").map_or(true, |rows| rows.split(',').any(|chosen| chosen.parse() == Ok(row)))
+}
 
 pub(crate) async fn table() {
     let bare = bare::start();
-    let (few, many_of_them, fresh) =
-        (Service::start(&[]).await, Service::start(&[]).await, Service::start(&[]).await);
+    let [few, many, fresh] =
+        [Service::start(&[]).await, Service::start(&[]).await, Service::start(&[]).await];
     let of_few = polls(&few.app, few.sessions(FEW).await);
-    let begun = std::time::Instant::now();
-    let of_many = polls(&many_of_them.app, many_of_them.sessions(many()).await);
-    println!("{} sessions created in {:.0?}, {} MB resident then", many(), begun.elapsed(), many_of_them.process.resident() >> 20);
+    let (begun, number) = (Instant::now(), how_many());
+    let of_many = polls(&many.app, many.sessions(number).await);
+    println!(
+        "{number} sessions created in {:.0?}; {} MB resident then\n",
+        begun.elapsed(),
+        many.process.resident() >> 20
+    );
     let create = Arc::new(vec![fresh.app.create()]);
-    let mut rates: Vec<[Rate; 5]> = Vec::new();
+    let row = |name, server, requests, limit| Row { name, server, requests, limit };
+    let rows = [
+        row("bare handler, a poll's JSON", &bare, &of_few, 0),
+        row("poll, 1,000 sessions live", &few.process, &of_few, 0),
+        row("poll, a million live", &many.process, &of_many, 0),
+        row("bare handler, a create's JSON", &bare, &create, 3),
+        row("create, durable", &fresh.process, &create, 3),
+    ];
+    let mut rounds: Vec<Vec<Rate>> = Vec::new();
     for round in 0..=ROUNDS {
-        let lasts = if round == 0 { WARM_UP } else { LASTS };
-        let measured = [
-            load(&bare, &of_few, CLIENTS, lasts).await,
-            load(&few.process, &of_few, CLIENTS, lasts).await,
-            load(&many_of_them.process, &of_many, CLIENTS, lasts).await,
-            load(&bare, &create, CLIENTS, lasts).await,
-            load(&fresh.process, &create, CLIENTS, lasts).await,
-        ];
+        let mut rates = Vec::new();
+        for (index, row) in rows.iter().enumerate() {
+            let lasts = if round == 0 { WARM_UP } else { LASTS };
+            let rate = if chosen(index) {
+                load(row.server, row.requests, CLIENTS, lasts).await
+            } else {
+                Rate::default()
+            };
+            rates.push(rate);
+        }
         if round > 0 {
-            rates.push(measured);
+            rounds.push(rates);
         }
     }
     println!("| | per second | of the bare handler | server's processor time, µs | of the bare handler |");
     println!("|---|---|---|---|---|");
-    for (row, name) in ROWS.iter().enumerate() {
-        let limit = if row < 3 { 0 } else { 3 };
-        let of = |figure: fn(&Rate, &Rate) -> f64| {
-            median(rates.iter().map(|round| figure(&round[row], &round[limit])).collect())
+    for (index, row) in rows.iter().enumerate() {
+        let of = |figure: fn(Rate, Rate) -> f64| {
+            median(rounds.iter().map(|rates| figure(rates[index], rates[row.limit])).collect())
         };
         println!(
-            "| {name} | {:.0} | {:.3} | {:.1} | {:.2} |",
+            "| {} | {:.0} | {:.3} | {:.1} | {:.2} |",
+            row.name,
             of(|rate, _| rate.per_second),
             of(|rate, limit| rate.per_second / limit.per_second),
             of(|rate, _| rate.server_micros),
             of(|rate, limit| rate.server_micros / limit.server_micros),
         );
     }
-    let few_to_many = median(rates.iter().map(|round| round[2].per_second / round[1].per_second).collect());
-    println!("\nPolls with many sessions, of those with few: {few_to_many:.3}");
+    let of_few = median(rounds.iter().map(|rates| rates[2].per_second / rates[1].per_second).collect());
+    println!("\nPolls with a million sessions, of those with 1,000: {of_few:.3}");
+}
+
+/// `SESSIONS`: fewer than a million, for whoever has no minute.
+fn how_many() -> usize {
+    std::env::var("SESSIONS").map_or(1_000_000, |number| number.parse().unwrap())
 }
 
 /// A poll of each session, in an order that has nothing to do with that in which they were made.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::load::{Connection, Server, get, post};
+use super::load::{Connection, get, post};
 use super::process::Process;
 
 /// A running service and an app of its demo developer.

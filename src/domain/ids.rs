@@ -49,13 +49,20 @@ impl Ids {
 
     /// `length` characters of `0-9A-Za-z`, 5.95 bits each.
     pub fn base62(&self, length: usize) -> String {
-        const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        (0..length)
-            .filter_map(|_| ALPHABET.get(self.below(62) as usize))
-            .map(|&byte| char::from(byte))
-            .collect()
+        let mut text = String::with_capacity(length);
+        // All bytes in one go: each look takes the lock. Six bits of each, of which 62 in 64 values are letters.
+        let mut bytes = [0; 64];
+        while text.len() < length {
+            self.fill(&mut bytes);
+            let letters = bytes.iter().filter_map(|byte| BASE62.get(usize::from(byte & 63)));
+            text.extend(letters.take(length - text.len()).map(|&letter| char::from(letter)));
+        }
+        text
     }
 }
+
+/// Digits and letters, in the order of their bytes.
+pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 impl fmt::Debug for Ids {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

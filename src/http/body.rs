@@ -1,10 +1,15 @@
 //! A JSON body: read once with a limit, refused when it is not JSON, turned into its type when the handler asks.
 //! Parsed by serde; the OpenAPI schema comes from the same type. Errors name the field and never repeat its value.
 
-use std::marker::PhantomData;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use poem::error::ReadBodyError;
-use poem::{Request, RequestBody};
+use poem::{Body, Request, RequestBody};
 use poem_openapi::payload::{ParsePayload, Payload};
 use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
@@ -19,19 +24,31 @@ use super::server::Limits;
 pub(super) const LARGEST: usize = 64 * 1024;
 
 /// A well-formed JSON body that should hold a `T`.
-pub(super) struct JsonBody<T> {
-    value: Value,
-    holds: PhantomData<fn() -> T>,
+pub(super) enum JsonBody<T> {
+    /// It does.
+    Parsed(T),
+    /// It must be looked at closely to say what is wrong with it.
+    Doubtful(Value),
 }
 
 impl<T: DeserializeOwned> JsonBody<T> {
+    fn read(bytes: &[u8]) -> Result<Self, ApiError> {
+        // Serde would also take an array of the fields in their order.
+        let object = bytes.trim_ascii_start().starts_with(b"{");
+        match serde_json::from_slice(bytes) {
+            Ok(parsed) if object => Ok(Self::Parsed(parsed)),
+            Ok(_) | Err(_) => json(bytes).map(Self::Doubtful),
+        }
+    }
+
     /// The body as its type.
     pub(super) fn parse(self) -> Result<T, ApiError> {
-        // Serde would also take an array of the fields in their order.
-        if !self.value.is_object() {
-            return Err(ApiError::invalid_request("expected an object"));
-        }
-        serde_path_to_error::deserialize(self.value).map_err(|error| {
+        let value = match self {
+            Self::Parsed(parsed) => return Ok(parsed),
+            Self::Doubtful(value) if value.is_object() => value,
+            Self::Doubtful(_) => return Err(ApiError::invalid_request("expected an object")),
+        };
+        serde_path_to_error::deserialize(value).map_err(|error| {
             let path = error.path().to_string();
             let text = error.into_inner().to_string();
             // Serde's "invalid type: string "…", expected a boolean" repeats what was sent.
@@ -86,16 +103,38 @@ impl<T: Type> Payload for JsonBody<T> {
     }
 }
 
-async fn bytes(request: &Request, body: &mut RequestBody) -> poem::Result<Vec<u8>> {
-    let limit = request.data::<Limits>().copied().unwrap_or_default().body;
-    let read = tokio::time::timeout(limit, body.take()?.into_bytes_limit(LARGEST)).await;
-    let bytes = read.map_err(|_| ApiError::too_slow(limit))?.map_err(|error| {
-        if matches!(error, ReadBodyError::PayloadTooLarge) {
+/// All of a body, within the limits of its size and of its time.
+pub(super) async fn read(body: Body, limit: Duration) -> poem::Result<Bytes> {
+    // A body that came in one piece is not copied.
+    let mut reading = std::pin::pin!(Limited::new(BoxBody::from(body), LARGEST).collect());
+    // Nearly every body comes along with its head, and hyper hands it over once it has been asked: the second look finds
+    // it, and no timer is needed.
+    let mut looked = false;
+    let soon = poll_fn(|context| match reading.as_mut().poll(context) {
+        Poll::Ready(read) => Poll::Ready(Some(read)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    let read = match soon.await {
+        Some(read) => read,
+        None => tokio::time::timeout(limit, reading).await.map_err(|_| ApiError::too_slow(limit))?,
+    };
+    let whole = read.map_err(|error| {
+        if error.is::<LengthLimitError>() {
             return ApiError::too_large(LARGEST).into();
         }
-        poem::Error::from(error)
+        poem::Error::from(ReadBodyError::Io(std::io::Error::other(error)))
     })?;
-    Ok(bytes.into())
+    Ok(whole.to_bytes())
+}
+
+async fn bytes(request: &Request, body: &mut RequestBody) -> poem::Result<Bytes> {
+    let limit = request.data::<Limits>().copied().unwrap_or_default().body;
+    read(body.take()?, limit).await
 }
 
 fn json(bytes: &[u8]) -> Result<Value, ApiError> {
@@ -105,15 +144,15 @@ fn json(bytes: &[u8]) -> Result<Value, ApiError> {
     })
 }
 
-impl<T: Type> ParsePayload for JsonBody<T> {
+impl<T: Type + DeserializeOwned> ParsePayload for JsonBody<T> {
     const IS_REQUIRED: bool = true;
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(Self { value: json(&bytes(request, body).await?)?, holds: PhantomData })
+        Ok(Self::read(&bytes(request, body).await?)?)
     }
 }
 
-impl<'a, T: Type> poem_openapi::ApiExtractor<'a> for JsonBody<T> {
+impl<'a, T: Type + DeserializeOwned> poem_openapi::ApiExtractor<'a> for JsonBody<T> {
     const TYPES: &'static [poem_openapi::ApiExtractorType] = &[poem_openapi::ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -156,7 +195,7 @@ impl<T: DeserializeOwned> MaybeJsonBody<T> {
     }
 }
 
-impl<'a, T: Type> poem_openapi::ApiExtractor<'a> for MaybeJsonBody<T> {
+impl<'a, T: Type + DeserializeOwned> poem_openapi::ApiExtractor<'a> for MaybeJsonBody<T> {
     const TYPES: &'static [poem_openapi::ApiExtractorType] = &[poem_openapi::ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -178,12 +217,11 @@ impl<'a, T: Type> poem_openapi::ApiExtractor<'a> for MaybeJsonBody<T> {
     ) -> poem::Result<Self> {
         let bytes = bytes(request, body).await?;
         let is_json = || request.content_type().is_some_and(JsonBody::<T>::check_content_type);
-        let value = match bytes.as_slice() {
-            [] => Value::Object(serde_json::Map::new()),
-            _ if !is_json() => return Err(ApiError::unsupported_media_type().into()),
-            bytes => json(bytes)?,
-        };
-        Ok(Self(JsonBody { value, holds: PhantomData }))
+        match &bytes[..] {
+            [] => Ok(Self(JsonBody::read(b"{}")?)),
+            _ if !is_json() => Err(ApiError::unsupported_media_type().into()),
+            bytes => Ok(Self(JsonBody::read(bytes)?)),
+        }
     }
 }
 
@@ -208,7 +246,7 @@ mod tests {
     }
 
     fn refusal(value: Value) -> String {
-        let refused = JsonBody::<Outer> { value, holds: PhantomData }.parse().unwrap_err();
+        let refused = JsonBody::<Outer>::read(value.to_string().as_bytes()).unwrap().parse().unwrap_err();
         let ApiError::BadRequest(body) = refused else { panic!("{refused:?}") };
         body.0.error
     }

@@ -1,6 +1,7 @@
 //! Connections: how many there may be, how long a head may take, how long a silent reader is borne. HTTP/1.1 only; what a
 //! request means is the routes' business. Our own loop around hyper, because poem's server sets none of these limits.
 
+mod activity;
 mod patient;
 mod places;
 
@@ -9,10 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
 use ipnet::IpNet;
 use poem::Endpoint;
 use poem::EndpointExt as _;
@@ -26,9 +28,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
+use self::activity::Activity;
 use self::patient::Patient;
 use self::places::Place;
 use self::places::Places;
+use super::request_id::RequestIds;
+use crate::domain::ids::Ids;
 use crate::lifecycle::Tasks;
 use crate::lifecycle::network_sleep;
 
@@ -36,11 +41,12 @@ use crate::lifecycle::network_sleep;
 const DRAIN: Duration = Duration::from_secs(3);
 /// How long a connection without one is kept then: a request that was sent before its sender could know is answered.
 const LAST_REQUEST: Duration = Duration::from_millis(300);
+/// The most connections that the system keeps for us to accept (tokio asks for as many).
+const QUEUE: usize = 1024;
 /// How long nothing is accepted after the system has refused a connection: it is short of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The longest head, bytes, and the most header lines: a browser with many cookies has a tenth of it.
+/// The longest head, bytes: a browser with many cookies has a tenth of it. hyper takes 100 lines of it.
 const LONGEST_HEAD: usize = 32 * 1024;
-const MOST_HEADERS: usize = 100;
 /// What is read ahead of a connection at most, bytes.
 const READ_AHEAD: usize = 64 * 1024;
 
@@ -57,7 +63,7 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one address (of IPv6: one /64); programs on this machine and trusted proxies may have more.
     pub connections_per_address: usize,
-    /// How long a connection may go on without a whole request head: slow or idle.
+    /// How long a connection may go on without a whole request head, slow or idle; it is ended at most half of that later.
     pub head: Duration,
     /// How long a request's body may take.
     pub body: Duration,
@@ -116,32 +122,38 @@ pub(crate) async fn serve(
     routes: impl Endpoint + 'static,
     limits: Limits,
     trusted: Arc<[IpNet]>,
+    ids: Ids,
     tasks: Tasks,
 ) {
     let stopping = tasks.stopping();
     let routes = Arc::new(routes.map_to_response());
     let places = Places::new(limits, trusted);
+    let admit = |stream: TcpStream, peer: SocketAddr| match places.take(peer.ip()) {
+        Some(place) => {
+            let ids = RequestIds::new(&ids);
+            let connection = connection(stream, peer, Arc::clone(&routes), limits, ids, tasks.clone());
+            tasks.spawn("connection", held(place, connection));
+        }
+        None => refuse(&stream),
+    };
     loop {
-        // In this order: who is in the queue when shutdown begins has connected, and is answered.
         let accepted = tokio::select! {
-            biased;
             accepted = listener.accept() => accepted,
-            () = stopping.cancelled() => return,
+            () = stopping.cancelled() => break,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer),
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 network_sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        match places.take(peer.ip()) {
-            Some(place) => {
-                let connection = connection(stream, peer, Arc::clone(&routes), limits, tasks.clone());
-                tasks.spawn("connection", held(place, connection));
-            }
-            None => refuse(&stream),
+        }
+    }
+    // Who is in the queue has connected and may have asked.
+    for _ in 0..QUEUE {
+        match listener.accept().now_or_never() {
+            Some(Ok((stream, peer))) => admit(stream, peer),
+            Some(Err(_)) | None => return,
         }
     }
 }
@@ -164,6 +176,7 @@ async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
     peer: SocketAddr,
     routes: Arc<E>,
     limits: Limits,
+    ids: RequestIds,
     tasks: Tasks,
 ) {
     // Without it a small event of a stream waits for the acknowledgement of the one before it, which the other side holds
@@ -173,34 +186,37 @@ async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
     }
     let local = stream.local_addr().map_or_else(|_| LocalAddr::default(), |local| LocalAddr(local.into()));
     let remote = RemoteAddr(peer.into());
+    let activity = Arc::new(Activity::default());
+    let stream = Patient::new(stream, limits.stalled, Arc::clone(&activity));
+    let answering = Arc::clone(&activity);
     let stopping = tasks.stopping();
     let ending = stopping.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ids.next());
         let (routes, local, remote) = (Arc::clone(&routes), local.clone(), remote.clone());
+        let answering = Activity::begin(&answering);
         let ending = ending.clone();
-        // Boxed: hyper keeps room for it as long as the connection lasts, and it is the largest part of one.
-        Box::pin(async move {
+        async move {
             let request = Request::from((request, local, remote, Scheme::HTTP));
             let mut response = routes.get_response(request).await;
             if ending.is_cancelled() {
-                // Nobody is to send another request just when the connection is closed.
+                // The next request is for the next process: this one may be gone when it comes.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            drop(answering);
             Ok::<hyper::Response<_>, io::Error>(response.into())
-        })
+        }
     });
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_headers(MOST_HEADERS)
-        .max_header_size(LONGEST_HEAD)
-        .max_buf_size(READ_AHEAD);
-    let served = builder.serve_connection(TokioIo::new(Patient::new(stream, limits.stalled)), service);
+    // That a client has gone is seen by `Patient`: hyper would keep a buffer for it, and look no further than what is read.
+    builder.max_header_size(LONGEST_HEAD).max_buf_size(READ_AHEAD).half_close(true);
+    let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
     tokio::select! {
+        biased;
         _ = served.as_mut() => return,
         () = stopping.cancelled() => {}
+        () = activity.ceases(limits.head) => return,
     }
     tokio::select! {
         _ = served.as_mut() => return,

@@ -36,6 +36,7 @@ mod project_secrets;
 mod projects;
 mod projects_file;
 mod proxy;
+mod quick;
 mod quoted;
 mod restart;
 mod sandbox_alone;

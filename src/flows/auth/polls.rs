@@ -53,33 +53,46 @@ impl Polls {
 
     /// Counts a poll.
     pub(super) fn count(&self, id: &SessionId, now: Timestamp) -> Verdict {
+        match self.counted(id, now, u32::MAX) {
+            None => Verdict::Now,
+            Some(Window { polls, .. }) if polls <= self.permitted => Verdict::Now,
+            Some(Window { polls, begun }) if polls <= self.permitted.saturating_mul(REFUSED) => {
+                Verdict::At(begun.plus(WINDOW))
+            }
+            Some(_) => Verdict::TooMany,
+        }
+    }
+
+    /// Counts a poll if it may be answered now, and says whether it may. Else it is left for [`Polls::count`].
+    pub(super) fn may_answer_now(&self, id: &SessionId, now: Timestamp) -> bool {
+        self.counted(id, now, self.permitted).is_none_or(|window| window.polls <= self.permitted)
+    }
+
+    /// The polls of this second with this one, which is counted unless there were `most` before it. `None`: nobody counts.
+    fn counted(&self, id: &SessionId, now: Timestamp, most: u32) -> Option<Window> {
         if self.permitted == 0 {
-            return Verdict::Now;
+            return None;
         }
         // Two that share 64 bits would share their allowance; nobody finds out.
         let key = self.state.hash_one(id.as_str());
-        let part = usize::try_from(key % 64).unwrap_or_default();
-        let Some(part) = self.parts.get(part) else { return Verdict::Now };
+        let part = self.parts.get(usize::try_from(key % PARTS as u64).unwrap_or_default())?;
         let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |window: &Window| now < window.begun || now >= window.begun.plus(WINDOW);
         let window = part.entry(key).or_insert(Window { begun: now, polls: 0 });
         if is_over(window) {
             *window = Window { begun: now, polls: 0 };
         }
-        window.polls = window.polls.saturating_add(1);
-        let Window { begun, polls } = *window;
+        let with_this = Window { polls: window.polls.saturating_add(1), ..*window };
+        if with_this.polls <= most {
+            *window = with_this;
+        }
         if part.len() > MOST {
             part.retain(|_, window| !is_over(window));
             if part.len() > MOST {
                 part.clear();
             }
         }
-        drop(part);
-        match polls {
-            polls if polls <= self.permitted => Verdict::Now,
-            polls if polls <= self.permitted.saturating_mul(REFUSED) => Verdict::At(begun.plus(WINDOW)),
-            _ => Verdict::TooMany,
-        }
+        Some(with_this)
     }
 }
 
@@ -107,6 +120,20 @@ mod tests {
         assert_eq!(polls.count(&SessionToken::new(&ids).id(), at(1_299)), Verdict::Now, "another's");
         assert_eq!(polls.count(&one, at(1_300)), Verdict::Now, "a second later");
         assert_eq!(polls.count(&one, at(0)), Verdict::Now, "a clock that was set back");
+    }
+
+    #[test]
+    fn who_may_not_be_answered_now_is_counted_once() {
+        let ids = Ids::from_seed([3; 32]);
+        let (polls, one) = (Polls::new(2), SessionToken::new(&ids).id());
+        assert!(polls.may_answer_now(&one, at(0)) && polls.may_answer_now(&one, at(0)));
+        for _ in 2..20 {
+            assert!(!polls.may_answer_now(&one, at(0)));
+            assert_eq!(polls.count(&one, at(0)), Verdict::At(at(1_000)));
+        }
+        assert_eq!(polls.count(&one, at(0)), Verdict::TooMany);
+        assert!(polls.may_answer_now(&one, at(1_000)), "a second later");
+        assert!(Polls::new(0).may_answer_now(&one, at(0)));
     }
 
     #[test]

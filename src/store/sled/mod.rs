@@ -7,6 +7,7 @@ mod delivery_keys;
 mod flusher;
 mod keeping;
 mod ledger;
+mod pending;
 mod projects;
 mod sessions;
 mod shards;

@@ -22,6 +22,7 @@ use crate::domain::auth_session::TypedCode;
 use crate::domain::auth_session::Via;
 use crate::domain::clock::Timestamp;
 use crate::domain::errand::Errand;
+use crate::domain::project::ProjectId;
 use crate::store::Applied;
 use crate::store::Expired;
 use crate::store::SessionStore;
@@ -137,6 +138,7 @@ impl SledStore {
             Ok(step) => {
                 let number = self.write_step(&before, &step, batch)?;
                 shard.wrote(id, number, |number| self.0.flusher.is_durable(number));
+                self.0.shards.now_is(&mut shard, &step.session);
                 Ok((Applied::Done(Box::new(step)), Some(number)))
             }
             Err(refused) => Ok((Applied::Refused(refused, Box::new(before)), shard.last_write(id))),
@@ -231,17 +233,29 @@ impl SessionStore for SledStore {
     async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError> {
         let record = records::encode(&self.0.sealer, &context(&session.id), session)?;
         self.write_creation(session, record)?;
-        self.0.flusher.flushed().await
+        self.0.flusher.flushed().await?;
+        // Nobody knows it before this returns, so it cannot have changed.
+        self.0.shards.now_is(&mut self.0.shards.hold(&session.id), session);
+        Ok(())
     }
 
     async fn session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError> {
+        let before = self.0.shards.before(id);
         let session = self.read_session(id)?;
-        // What is told must survive a crash. A pending session tells nothing.
-        if session.as_ref().is_some_and(|session| session.state != State::Pending) {
-            let number = self.0.shards.hold(id).last_write(id);
-            self.durable(number).await?;
+        match &session {
+            // A pending session tells nothing that a crash could undo.
+            Some(session) if session.state == State::Pending => self.0.shards.read(session, before),
+            Some(_) => {
+                let number = self.0.shards.hold(id).last_write(id);
+                self.durable(number).await?;
+            }
+            None => {}
         }
         Ok(session)
+    }
+
+    fn pending_until(&self, id: &SessionId, project: &ProjectId) -> Option<Timestamp> {
+        self.0.shards.pending_until(id, project)
     }
 
     async fn session_of_code(&self, code: &TypedCode) -> Result<Option<SessionId>, StoreError> {

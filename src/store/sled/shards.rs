@@ -1,5 +1,5 @@
 //! What the embedded store keeps in memory of sessions: a lock for each few of them, which of them have writes that a
-//! crash could still undo, and who waits for a change.
+//! crash could still undo, which are known to be pending, and who waits for a change.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -7,7 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::pending::Key;
+use super::pending::Pending;
+use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::SessionId;
+use crate::domain::auth_session::State;
+use crate::domain::clock::Timestamp;
+use crate::domain::project::ProjectId;
 use crate::store::Wakeup;
 
 const SHARDS: usize = 64;
@@ -26,7 +32,14 @@ pub(super) struct Shards {
 pub(super) struct Shard {
     written: HashMap<SessionId, u64>,
     waiting: HashMap<SessionId, watch::Sender<()>>,
+    pending: Pending,
+    /// How often one of them was written.
+    changes: u64,
 }
+
+/// How a shard was when a session was about to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before(u64);
 
 impl Default for Shards {
     fn default() -> Self {
@@ -57,6 +70,39 @@ impl Shards {
         })
     }
 
+    /// Until when the session is pending in this project, if that is known.
+    pub(super) fn pending_until(&self, id: &SessionId, project: &ProjectId) -> Option<Timestamp> {
+        let key = Key::new(&self.hasher, id, project);
+        self.hold(id).pending.until(key)
+    }
+
+    /// To be called before a session is read that is to be remembered.
+    pub(super) fn before(&self, id: &SessionId) -> Before {
+        Before(self.hold(id).changes)
+    }
+
+    /// Remembers a session that was read, unless it may have changed since.
+    pub(super) fn read(&self, session: &AuthSession, before: Before) {
+        let mut shard = self.hold(&session.id);
+        if shard.changes == before.0 {
+            self.now_is(&mut shard, session);
+        }
+    }
+
+    /// Remembers what became of a session, or what a new one is. Whoever writes one calls it while the shard is held.
+    pub(super) fn now_is(&self, shard: &mut Shard, session: &AuthSession) {
+        let key = Key::new(&self.hasher, &session.id, &session.project);
+        match session.state {
+            State::Pending => shard.pending.remember(key, session.expires_at),
+            State::Confirmed { .. }
+            | State::Cancelled { .. }
+            | State::Expired { .. }
+            | State::Used { .. } => {
+                shard.pending.forget(key);
+            }
+        }
+    }
+
     fn shard(&self, id: &SessionId) -> &Arc<Mutex<Shard>> {
         let index = usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0);
         #[expect(clippy::expect_used, reason = "the index is a remainder by their number")]
@@ -71,6 +117,7 @@ impl Shard {
             self.written.retain(|_, number| !is_durable(*number));
         }
         self.written.insert(id.clone(), number);
+        self.changes += 1;
     }
 
     /// The number of the session's last write, while that is worth knowing.

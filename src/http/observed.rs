@@ -1,0 +1,194 @@
+//! What is done about every request, whatever it asks: an id, a span, metrics, and the headers that all answers have.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ipnet::IpNet;
+use metrics::{Counter, Histogram};
+use poem::http::header::CACHE_CONTROL;
+use poem::http::{HeaderName, HeaderValue, Method};
+use poem::{Endpoint, IntoResponse, Request, Response};
+use tracing::Instrument as _;
+
+use super::client_address;
+use super::client_address::Client;
+use super::cors;
+use super::document::Document;
+use super::error;
+use super::pages;
+use super::quick::QuickPolls;
+use super::request_id::RequestId;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Routes, and what is done about every request to them.
+pub(super) struct Observed<E> {
+    pub(super) routes: E,
+    /// Answers some without the routes.
+    pub(super) quick: Option<QuickPolls>,
+    /// Which methods the routes have.
+    pub(super) known: Option<Document>,
+    /// `CONNECTOR_TRUSTED_PROXIES`.
+    pub(super) trusted: Arc<[IpNet]>,
+}
+
+/// What is known of a request before it is answered.
+struct Observation {
+    id: RequestId,
+    started: Instant,
+    method: &'static str,
+    route: &'static str,
+    public: bool,
+}
+
+impl<E: Endpoint> Endpoint for Observed<E> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+        collapse_slashes(&mut request);
+        let path = request.uri().path();
+        let observation = Observation {
+            id: RequestId::of(&request),
+            started: Instant::now(),
+            method: method(request.method()),
+            route: route(path),
+            public: cors::is_public(path),
+        };
+        let quick = match &self.quick {
+            Some(quick) if quick.may_answer(&request) => quick.answer(&mut request).await,
+            Some(_) | None => None,
+        };
+        let response = match quick {
+            Some(response) => response,
+            // In a box: what waits for its next request must not keep the space of a whole one.
+            None => Box::pin(self.route(request, &observation)).await,
+        };
+        Ok(observation.complete(response))
+    }
+}
+
+impl<E: Endpoint> Observed<E> {
+    async fn route(&self, mut request: Request, observation: &Observation) -> Response {
+        let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
+        let client = peer.map(|peer| Client::of(peer, request.headers(), &self.trusted));
+        if let (Some(peer), Some(client)) = (peer, client) {
+            client_address::warn_of_unlisted_proxy(peer, request.headers(), &self.trusted);
+            request.extensions_mut().insert(client);
+        }
+        // An address is somebody.
+        let client = client.map(|client| client_address::network_of(client.address));
+        let Observation { id, started, method, route, .. } = observation;
+        // The route, not the path: a path can hold what lets somebody watch or open a session.
+        let span = tracing::info_span!("request", id = id.as_str(), client, method, route);
+        let (asked, preflight) =
+            (request.uri().clone(), cors::preflight(request.method(), request.uri().path()));
+        async {
+            let mut response = match preflight {
+                Some(preflight) => preflight,
+                None => match self.routes.call(request).await {
+                    Ok(response) => response.into_response(),
+                    Err(error) => error::render(error).await,
+                },
+            };
+            if let Some(known) = &self.known {
+                known.name_methods(asked.path(), &mut response);
+            }
+            let status = response.status().as_u16();
+            tracing::debug!(status, ms = started.elapsed().as_millis(), "answered");
+            response
+        }
+        .instrument(span)
+        .await
+    }
+}
+
+impl Observation {
+    /// The answer with what all have; it is counted. What an operator reads is not for caches.
+    fn complete(self, mut response: Response) -> Response {
+        let Self { id, started, method, route, public } = self;
+        count(method, route, response.status().as_u16(), started);
+        if public {
+            cors::permit(&mut response);
+            // A proxy that collects a stream before it passes it on would tell nothing in time.
+            response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        }
+        pages::protect(&mut response, public);
+        response.headers_mut().insert(REQUEST_ID, id.header());
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+/// Counts an answer. The recorder looks a name and its labels up under locks that all requests share, so each thread keeps
+/// what it found.
+fn count(method: &'static str, route: &'static str, status: u16, started: Instant) {
+    type Kept = HashMap<(&'static str, &'static str, u16), (Counter, Histogram)>;
+    thread_local! {
+        static KEPT: RefCell<Kept> = RefCell::default();
+    }
+    KEPT.with_borrow_mut(|kept| {
+        let (answers, seconds) = kept.entry((method, route, status)).or_insert_with(|| {
+            let code = status.to_string();
+            let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", code)];
+            let answers = metrics::counter!("connector_http_requests_total", &labels);
+            (answers, metrics::histogram!("connector_http_request_seconds", "route" => route))
+        });
+        answers.increment(1);
+        seconds.record(started.elapsed().as_secs_f64());
+    });
+}
+
+/// `//api/v1/…` is `/api/v1/…`: published clients join a base URL that ends with a slash.
+fn collapse_slashes(request: &mut Request) {
+    if !request.uri().path().contains("//") {
+        return;
+    }
+    let mut path = String::with_capacity(request.uri().path().len());
+    for character in request.uri().path().chars() {
+        if character != '/' || !path.ends_with('/') {
+            path.push(character);
+        }
+    }
+    if let Some(query) = request.uri().query() {
+        path.push('?');
+        path.push_str(query);
+    }
+    if let Ok(uri) = path.parse() {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// The method for a metric's label: a closed set, whatever callers invent.
+fn method(method: &Method) -> &'static str {
+    const METHODS: [&str; 7] = ["GET", "POST", "DELETE", "PATCH", "PUT", "HEAD", "OPTIONS"];
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
+/// The route for a metric's label: a closed set, whatever callers ask for.
+fn route(path: &str) -> &'static str {
+    const ROUTES: [&str; 12] = [
+        "/api/v1/verify/public",
+        "/api/v1/generate/public",
+        "/api/v1/verify",
+        "/api/v1/generate",
+        "/api/v1/cancel",
+        "/sign_in",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+        "/",
+    ];
+    if path.starts_with("/api/v1/events/") {
+        return "/api/v1/events";
+    }
+    if path.starts_with("/api/v1/dev/") {
+        return "/api/v1/dev";
+    }
+    ROUTES.into_iter().find(|route| *route == path).unwrap_or("other")
+}

@@ -1,0 +1,57 @@
+//! Whether a connection does anything: hyper's own time limit on heads costs two changes of the runtime's timers for every
+//! request, this one a glance now and then.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::lifecycle::network_sleep;
+
+/// What a connection has done so far. Its own task alone counts, so that no two ever do at once.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    /// Requests begun and answered, and pieces of answers that were taken.
+    changes: AtomicU64,
+    /// Requests that are being answered.
+    answering: AtomicU64,
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct Answering(Arc<Activity>);
+
+fn add(count: &AtomicU64, number: u64) {
+    count.store(count.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
+}
+
+impl Activity {
+    /// Something happens.
+    pub(super) fn note(&self) {
+        add(&self.changes, 1);
+    }
+
+    /// A request's head is there.
+    pub(super) fn begin(activity: &Arc<Self>) -> Answering {
+        activity.note();
+        add(&activity.answering, 1);
+        Answering(Arc::clone(activity))
+    }
+
+    /// Returns when the connection has waited for a request's head for as long as this, or half as long again.
+    pub(super) async fn ceases(&self, limit: Duration) {
+        let (mut seen, mut quiet) = (self.changes.load(Ordering::Relaxed), 0);
+        while quiet < 2 {
+            network_sleep(limit / 2).await;
+            let changes = self.changes.load(Ordering::Relaxed);
+            let busy = changes != seen || self.answering.load(Ordering::Relaxed) > 0;
+            (seen, quiet) = (changes, if busy { 0 } else { quiet + 1 });
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.note();
+        add(&self.0.answering, u64::MAX);
+    }
+}
