@@ -8,14 +8,17 @@
 )]
 
 mod bare;
+mod footprint;
 mod load;
+mod peer;
 mod process;
+mod prompts;
 mod requests;
 mod service;
 mod waiters;
 
 /// The tables, in the order in which they are printed.
-const TABLES: [&str; 2] = ["requests", "waiters"];
+const TABLES: [&str; 5] = ["requests", "peer", "prompts", "waiters", "footprint"];
 
 fn main() {
     let asked: Vec<String> =
@@ -32,6 +35,9 @@ fn main() {
         println!("\n## {table}\n");
         match *table {
             "requests" => runtime.block_on(requests::table()),
+            "peer" => runtime.block_on(peer::table()),
+            "prompts" => runtime.block_on(prompts::table()),
+            "footprint" => runtime.block_on(footprint::table()),
             "waiters" => runtime.block_on(waiters::table()),
             _ => unreachable!("every table has its line here"),
         }

@@ -103,10 +103,16 @@ impl Service {
 impl App {
     /// A new project of the demo developer.
     pub(crate) async fn new(connection: &mut Connection) -> Self {
+        Self::with(connection, &json!({ "name": "Bench" })).await
+    }
+
+    /// A new project with these settings.
+    pub(crate) async fn with(connection: &mut Connection, settings: &Value) -> Self {
         let login = json!({ "email": "demo@example.com", "password": "demo-password" }).to_string();
         let developer = connection.json(&post("/api/v1/dev/login", &login, None)).await;
-        let new = json!({ "name": "Bench" }).to_string();
-        let project = connection.json(&post("/api/v1/dev/projects", &new, developer["token"].as_str())).await;
+        let project = connection
+            .json(&post("/api/v1/dev/projects", &settings.to_string(), developer["token"].as_str()))
+            .await;
         let text = |field: &str| project[field].as_str().unwrap().to_owned();
         Self { id: text("id"), secret: text("secret_key") }
     }

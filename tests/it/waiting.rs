@@ -55,17 +55,17 @@ struct HeldPoll(TcpStream);
 
 impl HeldPoll {
     async fn begin(app: &App, attempt: &Attempt) -> Self {
-        Self::begin_with(app, attempt, "").await
+        Self::begin_with(app, attempt, "close", "").await
     }
 
-    /// `more` follows the request, in the same piece.
-    async fn begin_with(app: &App, attempt: &Attempt, more: &str) -> Self {
+    /// `connection` is what is to come of it; `more` follows the request, in the same piece.
+    async fn begin_with(app: &App, attempt: &Attempt, connection: &str, more: &str) -> Self {
         let address = app.service.url().strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(address).await.unwrap();
         let body = json!({ "project_id": app.id, "session_token": attempt.token, "wait": 25 }).to_string();
         let head = format!(
             "POST /api/v1/verify/public HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-             Connection: close\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+             Connection: {connection}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -141,13 +141,13 @@ async fn a_held_poll_ends_with_its_time_with_the_session_and_with_the_service() 
     let attempt = app.attempt().await;
     let mut stream = Stream::open(&attempt).await;
     stream.until(1).await;
-    let mut held = HeldPoll::begin(&app, &attempt).await;
+    let mut held = HeldPoll::begin_with(&app, &attempt, "keep-alive", "").await;
     let ((), answer, streamed) = tokio::join!(world.stop(), held.answer(), stream.the_rest());
     assert!(
         answer.ends_with("{\"status\":\"pending\"}"),
         "so that the client asks the next process: {answer}"
     );
-    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "nor waits for this one to answer another: {answer}");
     assert_eq!(streamed, PENDING);
     world.end().await;
 }
@@ -166,7 +166,7 @@ async fn who_goes_away_leaves_its_place_at_once_whatever_it_sent_last() {
     for sent_last in ["", "\r\n", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
         // It begins first, so it ends before a poll that would be held although nobody is there.
         let mut stays = HeldPoll::begin(&app, &other).await;
-        let goes = HeldPoll::begin_with(&app, &attempt, sent_last).await;
+        let goes = HeldPoll::begin_with(&app, &attempt, "keep-alive", sent_last).await;
         eventually("both are held", || async { !has_room().await }).await;
         drop(goes);
         tokio::select! {
