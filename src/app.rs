@@ -40,7 +40,7 @@ use crate::lifecycle::Tasks;
 use crate::lifecycle::network_sleep;
 use crate::master_key;
 use crate::master_key::MasterKeyError;
-use crate::store::SledStore;
+use crate::store::EmbeddedStore;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::telegram;
@@ -235,7 +235,8 @@ impl App {
         let key = master_key::find_or_make(settings.master_key.as_ref(), &settings.data_dir, &ids)?;
         let sealer = Sealer::new(key.reveal(), ids.clone());
         let directory = settings.data_dir.join("store");
-        let store = SledStore::open(&directory, settings.cache_bytes, settings.mode, sealer.clone()).await?;
+        let store =
+            EmbeddedStore::open(&directory, settings.cache_bytes, settings.mode, sealer.clone()).await?;
         let store: Arc<dyn Store> = Arc::new(store);
 
         let vault = settings.vault(sealer).await.leased(&settings.terms(address, &ids)?);

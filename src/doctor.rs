@@ -7,7 +7,7 @@ use crate::domain::ids::Ids;
 use crate::domain::ids::Secret;
 use crate::domain::seal::Sealer;
 use crate::master_key;
-use crate::store::SledStore;
+use crate::store::EmbeddedStore;
 use crate::store::Store as _;
 use crate::store::StoreError;
 use crate::telegram;
@@ -85,7 +85,7 @@ async fn store(settings: &Settings, sealer: &Sealer) -> Result<String, String> {
     if !directory.exists() {
         return Ok("not made yet; the first start makes it".to_owned());
     }
-    match SledStore::open(&directory, settings.cache_bytes, settings.mode, sealer.clone()).await {
+    match EmbeddedStore::open(&directory, settings.cache_bytes, settings.mode, sealer.clone()).await {
         Ok(store) => {
             store.ping().await.map(|()| "a durable write works".to_owned()).map_err(|error| error.to_string())
         }

@@ -24,11 +24,13 @@ const AUDIT: &str = "telegram_connector::audit";
 
 /// Libraries and the most talkative level each may have, whatever is asked for: beyond it they print packets, records,
 /// whole updates or headers.
-const HELD_DOWN: [(&str, LevelFilter); 12] = [
+const HELD_DOWN: [(&str, LevelFilter); 14] = [
     ("grammers_mtproto", LevelFilter::WARN),
     ("grammers_mtsender", LevelFilter::WARN),
     ("grammers_session", LevelFilter::WARN),
     ("grammers_crypto", LevelFilter::WARN),
+    ("fjall", LevelFilter::WARN),
+    ("lsm_tree", LevelFilter::WARN),
     ("sled", LevelFilter::WARN),
     ("poem", LevelFilter::WARN),
     ("hyper", LevelFilter::INFO),

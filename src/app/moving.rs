@@ -16,8 +16,8 @@ use crate::domain::string_session::NotAStringSession;
 use crate::domain::string_session::StringSession;
 use crate::master_key;
 use crate::master_key::MasterKeyError;
+use crate::store::EmbeddedStore;
 use crate::store::SignInStore as _;
-use crate::store::SledStore;
 use crate::store::StoreError;
 use crate::telegram::Network;
 use crate::vault::Terms;
@@ -98,7 +98,7 @@ pub async fn import_session(place: &Moving, text: &[u8], replace: bool, ids: Ids
 
 async fn replace_session(
     vault: &Vault,
-    store: Option<&SledStore>,
+    store: Option<&EmbeddedStore>,
     session: &TelegramSession,
     replace: bool,
 ) -> Result<(), MoveError> {
@@ -184,10 +184,10 @@ fn in_use_unless_forced(error: VaultError) -> MoveError {
 }
 
 /// The service's store, which only one process opens; `None` where there has never been one.
-async fn open_store(place: &Moving, sealer: Sealer) -> Result<Option<SledStore>, StoreError> {
+async fn open_store(place: &Moving, sealer: Sealer) -> Result<Option<EmbeddedStore>, StoreError> {
     let directory = place.data_dir.join("store");
     if !directory.exists() {
         return Ok(None);
     }
-    SledStore::open(&directory, CACHE_BYTES, place.mode, sealer).await.map(Some)
+    EmbeddedStore::open(&directory, CACHE_BYTES, place.mode, sealer).await.map(Some)
 }

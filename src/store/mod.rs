@@ -1,8 +1,8 @@
 //! What the service remembers, behind traits that a database hides under: small, atomic, durable steps.
 //! Not here: Telegram sessions (`vault`), and any decision about what to do next (`flows`).
 
+mod embedded;
 mod records;
-mod sled;
 mod wakeup;
 
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use self::sled::SledStore;
+pub use self::embedded::EmbeddedStore;
 pub use self::wakeup::Wakeup;
 use crate::domain::account::Mode;
 use crate::domain::account::UnsavedSession;

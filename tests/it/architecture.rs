@@ -47,7 +47,8 @@ const ALSO: &[(&str, &str)] =
 const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("grammers_", &["telegram/", "sandbox/"]),
     ("poem", &["http/", "sandbox/console", "telemetry.rs"]),
-    ("sled::", &["store/sled/"]),
+    ("fjall", &["store/embedded/", "telemetry.rs"]),
+    ("sled::", &["store/embedded/former.rs"]),
     ("jsonwebtoken", &["domain/proof.rs"]),
     ("argon2", &["domain/developer.rs"]),
     ("hmac", &["domain/delivery/signature.rs", "domain/seal.rs", "sandbox/"]),

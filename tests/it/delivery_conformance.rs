@@ -20,6 +20,7 @@ use telegram_connector::store::{Applied, Store};
 
 use crate::support::open_database;
 use crate::support::open_store;
+use crate::support::open_tree;
 
 const BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const BOT: Via = Via { account: 500, bot: true };
@@ -284,19 +285,21 @@ async fn what_is_old_is_removed_also_where_it_is_pending() {
 /// Overwrites the records of deliveries.
 fn damage(folder: &Path, ids: &[&DeliveryId]) {
     let database = open_database(folder);
-    let tree = database.open_tree("sessions").unwrap();
+    let tree = open_tree(&database, "sessions");
     for id in ids {
-        let before = tree.insert(format!("wd{id}"), b"\x01nonsense".as_slice()).unwrap();
-        assert!(before.is_some());
+        assert!(tree.contains_key(format!("wd{id}")).unwrap());
+        tree.insert(format!("wd{id}"), b"\x01nonsense").unwrap();
     }
-    database.flush().unwrap();
 }
 
 /// How many keys of a store end with a delivery's id.
 fn keys_of(folder: &Path, id: &DeliveryId) -> usize {
     let database = open_database(folder);
-    let tree = database.open_tree("sessions").unwrap();
-    tree.iter().keys().filter(|key| key.as_ref().unwrap().ends_with(id.as_str().as_bytes())).count()
+    let tree = open_tree(&database, "sessions");
+    tree.iter()
+        .filter_map(|entry| entry.key().ok())
+        .filter(|key| key.ends_with(id.as_str().as_bytes()))
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@ use telegram_connector::store::{Applied, Store};
 
 use crate::support::open_database;
 use crate::support::open_store;
+use crate::support::open_tree;
 
 /// 2023-11-14, 22:13:20.
 const BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -372,13 +373,12 @@ async fn what_is_new_is_counted_although_the_newest_were_removed_and_the_clock_w
 /// Overwrites what is kept below keys that begin like this.
 fn damage(folder: &Path, prefix: &[u8]) {
     let database = open_database(folder);
-    let tree = database.open_tree("sessions").unwrap();
-    let keys: Vec<_> = tree.scan_prefix(prefix).keys().map(Result::unwrap).collect();
+    let tree = open_tree(&database, "sessions");
+    let keys: Vec<_> = tree.prefix(prefix).map(|entry| entry.key().unwrap()).collect();
     assert!(!keys.is_empty());
     for key in keys {
-        tree.insert(key, b"\x01nonsense".as_slice()).unwrap();
+        tree.insert(key, b"\x01nonsense").unwrap();
     }
-    database.flush().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,8 +21,8 @@ const PEOPLE: usize = 4;
 const PAUSE: Duration = Duration::from_millis(600);
 /// Business time between two samples.
 const A_DAY: u64 = 24 * 3600;
-/// How much more the last third may have than the middle one: a share of it, and so much besides. sled takes many times
-/// the space of what it holds, and a long time to settle; what it holds is told at the end.
+/// How much more the last third may have than the middle one: a share of it, and so much besides. The store takes
+/// more space than what it holds, and settles by and by; what it holds is told at the end.
 const MARGIN: f64 = 0.05;
 const MARGINS: [(&str, f64); 5] = [
     ("memory, KiB", 3_000.0),
@@ -290,14 +290,14 @@ fn the_slope_is_that_of_a_line_and_of_its_noise() {
 /// How many keys of each kind the store holds, and how many bytes: what is on the disk besides is the database's own.
 fn tell_what_is_kept(store: &Path) {
     let database = crate::support::open_database(store);
-    for tree in database.tree_names() {
+    for tree in database.list_keyspace_names() {
         let mut kinds: std::collections::BTreeMap<char, (usize, usize)> = std::collections::BTreeMap::new();
-        for entry in &database.open_tree(&tree).unwrap() {
-            let (key, value) = entry.unwrap();
+        for entry in crate::support::open_tree(&database, &tree).iter() {
+            let (key, value) = entry.into_inner().unwrap();
             let (keys, bytes) = kinds.entry(char::from(key[0])).or_default();
             (*keys, *bytes) = (*keys + 1, *bytes + key.len() + value.len());
         }
-        eprintln!("{}: keys and bytes by the first letter {kinds:?}", String::from_utf8_lossy(&tree));
+        eprintln!("{}: keys and bytes by the first letter {kinds:?}", tree);
     }
 }
 

@@ -34,7 +34,7 @@ async fn nothing_planted_is_found_in_logs_data_or_sessions() {
     let environment = [
         (
             "RUST_LOG",
-            "trace,grammers_mtsender::sender=trace,grammers_session::message_box=trace,sled::pagecache=trace",
+            "trace,grammers_mtsender::sender=trace,grammers_session::message_box=trace,fjall::batch=trace",
         ),
         ("TELEGRAM_API_ID", "7"),
         ("TELEGRAM_API_HASH", API_HASH),
@@ -98,7 +98,7 @@ async fn nothing_planted_is_found_in_logs_data_or_sessions() {
         log.contains("called Telegram") && log.contains("auth.checkPassword"),
         "the log must be talkative"
     );
-    for library in ["grammers_mtsender::sender", "grammers_session::message_box", "sled::pagecache"] {
+    for library in ["grammers_mtsender::sender", "grammers_session::message_box", "fjall::", "lsm_tree::"] {
         assert!(!log.contains(library), "{library} speaks although it is held down");
     }
     for (name, secret) in &planted {

@@ -26,8 +26,7 @@ const OWN_SECRET: &str = "planted-signing-secret-of-the-shop-0123456789";
 const ADDRESS: &str = "81.2.69.142";
 const HOOK: &str = "planted-webhook-path-7f3a";
 /// Everything is at its most talkative, libraries too.
-const LOUD: &str =
-    "trace,grammers_mtsender::sender=trace,sled::pagecache=trace,hyper::proto=trace,poem=trace";
+const LOUD: &str = "trace,grammers_mtsender::sender=trace,fjall::batch=trace,hyper::proto=trace,poem=trace";
 
 /// Somebody who calls and keeps what was not well, and a list of what must be found nowhere.
 struct Witness {

@@ -15,5 +15,5 @@ pub(crate) use self::process::{Process, files_with, run};
 pub(crate) use self::receiver::{Received, Receiver, Reply};
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::s3::{ACCESS_KEY, BUCKET, Conditions, Door, Fault, MASTER_KEY, S3Server, SECRET_KEY};
-pub(crate) use self::store::{open_database, open_store};
+pub(crate) use self::store::{open_database, open_store, open_tree};
 pub(crate) use self::world::{ALICE, BOB, CAROL, Options, PASSWORD, World, eventually, finish, random};

@@ -212,7 +212,7 @@ impl World {
         let (app, tasks) = loop {
             let tasks = Tasks::new();
             match App::start(settings.clone(), Arc::new(self.clock.clone()), random(), tasks.clone()).await {
-                // sled's own threads hold the folder for a moment longer than the service that was stopped.
+                // What runs aside of a request may hold the folder for a moment longer than the service that was stopped.
                 Err(StartError::Store(StoreError::InUse(_))) if begun.elapsed() < PATIENCE => {
                     telegram_connector::lifecycle::network_sleep(Duration::from_millis(5)).await;
                 }

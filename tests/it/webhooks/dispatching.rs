@@ -12,7 +12,7 @@ use telegram_connector::domain::developer::DeveloperId;
 use telegram_connector::domain::project::{Project, ProjectId, ProjectSettings, SigningSecret};
 use telegram_connector::domain::seal::Sealer;
 use telegram_connector::lifecycle::Tasks;
-use telegram_connector::store::{Applied, SledStore, Store};
+use telegram_connector::store::{Applied, EmbeddedStore, Store};
 use telegram_connector::webhooks::client::Client;
 use telegram_connector::webhooks::courier::Courier;
 use telegram_connector::webhooks::dispatcher::Dispatcher;
@@ -50,7 +50,7 @@ impl Sending {
     async fn to(receiver: &Receiver, projects: &[&str], exchanges: usize) -> Self {
         let folder = TempDir::new().unwrap();
         let sealer = Sealer::new(&[7; 32], random());
-        let store = SledStore::open(folder.path(), 1024 * 1024, Mode::Sandbox, sealer).await.unwrap();
+        let store = EmbeddedStore::open(folder.path(), 1024 * 1024, Mode::Sandbox, sealer).await.unwrap();
         let (store, tasks): (Arc<dyn Store>, _) = (Arc::new(store), Tasks::new());
         for name in projects {
             let mut settings = ProjectSettings::named("Shop".to_owned());

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::SledStore;
+use super::EmbeddedStore;
 use super::creations::passing_over_damage;
-use super::unavailable;
+use super::engine::Batch;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Event;
 use crate::domain::auth_session::Happening;
@@ -61,9 +61,9 @@ fn errand_context(key: &[u8]) -> String {
     format!("errand/{}", URL_SAFE_NO_PAD.encode(key))
 }
 
-impl SledStore {
+impl EmbeddedStore {
     pub(super) fn read_session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError> {
-        let record = self.0.sessions.get(session_key(id)).map_err(unavailable)?;
+        let record = self.0.sessions.get(session_key(id))?;
         record.map(|record| records::decode(&self.0.sealer, &context(id), &record)).transpose()
     }
 
@@ -87,7 +87,7 @@ impl SledStore {
         key(ERRAND, &[&ordered(errand.created_at.as_millis()), &blinded])
     }
 
-    fn put_errands(&self, errands: &[Errand], step: &mut sled::Batch) -> Result<(), StoreError> {
+    fn put_errands(&self, errands: &[Errand], step: &mut Batch) -> Result<(), StoreError> {
         for errand in errands {
             let key = self.errand_key(errand);
             let record = records::encode(&self.0.sealer, &errand_context(&key), errand)?;
@@ -97,12 +97,7 @@ impl SledStore {
     }
 
     /// Writes what an event led to, in one step; its number is for waiting until it is durable.
-    fn write_step(
-        &self,
-        before: &AuthSession,
-        after: &Step,
-        mut batch: sled::Batch,
-    ) -> Result<u64, StoreError> {
+    fn write_step(&self, before: &AuthSession, after: &Step, mut batch: Batch) -> Result<u64, StoreError> {
         let session = &after.session;
         let record = records::encode(&self.0.sealer, &context(&session.id), session)?;
         batch.insert(session_key(&session.id), record);
@@ -128,7 +123,7 @@ impl SledStore {
         id: &SessionId,
         event: &Event,
         now: Timestamp,
-        batch: sled::Batch,
+        batch: Batch,
     ) -> Result<(Applied, Option<u64>), StoreError> {
         let mut shard = self.0.shards.hold(id);
         let Some(before) = self.read_session(id)? else {
@@ -195,7 +190,7 @@ impl SledStore {
         if session.is_none_or(|session| session.state != State::Pending) {
             return Ok(None);
         }
-        match self.apply_held(id, &Event::Expire, now, sled::Batch::default())? {
+        match self.apply_held(id, &Event::Expire, now, Batch::default())? {
             (Applied::Done(step), _) => Ok(Some(step.errands)),
             (Applied::Refused(..) | Applied::Unknown, _) => Ok(None),
         }
@@ -229,7 +224,7 @@ pub(super) fn context(id: &SessionId) -> String {
 }
 
 #[async_trait]
-impl SessionStore for SledStore {
+impl SessionStore for EmbeddedStore {
     async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError> {
         let record = records::encode(&self.0.sealer, &context(&session.id), session)?;
         self.write_creation(session, record)?;
@@ -260,7 +255,7 @@ impl SessionStore for SledStore {
 
     async fn session_of_code(&self, code: &TypedCode) -> Result<Option<SessionId>, StoreError> {
         let mut found = self.0.sessions.scan_prefix(key(SESSION, &[code.prefix().as_bytes()])).keys().take(2);
-        let Some(first) = found.next().transpose().map_err(unavailable)? else { return Ok(None) };
+        let Some(first) = found.next().transpose()? else { return Ok(None) };
         // Two of a kind: the link must decide.
         if found.next().is_some() {
             return Ok(None);
@@ -272,7 +267,7 @@ impl SessionStore for SledStore {
         let prefix = self.person_prefix(person);
         let mut sessions = Vec::new();
         for entry in self.0.sessions.scan_prefix(&prefix).keys().rev().take(OF_A_PERSON) {
-            let entry = entry.map_err(unavailable)?;
+            let entry = entry?;
             let id = entry.get(prefix.len() + 8..).and_then(|id| std::str::from_utf8(id).ok());
             if let Some(id) = id.and_then(SessionId::parse) {
                 let of_account = |session: &AuthSession| session.via == via;
@@ -283,7 +278,7 @@ impl SessionStore for SledStore {
     }
 
     async fn apply(&self, id: &SessionId, event: &Event, now: Timestamp) -> Result<Applied, StoreError> {
-        let (applied, number) = self.apply_held(id, event, now, sled::Batch::default())?;
+        let (applied, number) = self.apply_held(id, event, now, Batch::default())?;
         self.durable(number).await?;
         if matches!(applied, Applied::Done(_)) {
             self.wake(id);
@@ -308,16 +303,16 @@ impl SessionStore for SledStore {
     }
 
     async fn put_errand(&self, errand: &Errand) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
+        let mut batch = Batch::default();
         self.put_errands(std::slice::from_ref(errand), &mut batch)?;
-        self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+        self.0.sessions.apply_batch(batch)?;
         self.0.flusher.flushed().await
     }
 
     async fn errands(&self) -> Result<Vec<Errand>, StoreError> {
         let mut errands = Vec::new();
         for entry in self.0.sessions.scan_prefix([ERRAND]) {
-            let (key, record) = entry.map_err(unavailable)?;
+            let (key, record) = entry?;
             let errand = records::decode(&self.0.sealer, &errand_context(&key), &record);
             errands.extend(passing_over_damage(errand.map(Some))?);
         }
@@ -330,7 +325,7 @@ impl SessionStore for SledStore {
         learned: Option<&Event>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
+        let mut batch = Batch::default();
         batch.remove(self.errand_key(errand));
         let mut told = None;
         if let (Some(id), Some(event)) = (errand.session(), learned)
@@ -338,7 +333,7 @@ impl SessionStore for SledStore {
         {
             told = Some(id);
         } else {
-            self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+            self.0.sessions.apply_batch(batch)?;
         }
         self.0.flusher.flushed().await?;
         if let Some(id) = told {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::SledStore;
+use super::EmbeddedStore;
 use super::creations::CREATION;
 use super::creations::Creation;
 use super::creations::passing_over_damage;
-use super::unavailable;
+use super::engine::Batch;
 use crate::domain::auth_session::Event;
 use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::State;
@@ -36,22 +36,22 @@ const REMOVED_AT_ONCE: usize = 256;
 /// How long it is known who was counted: a little longer than anybody can ask for (90 days).
 const PEOPLE_KEPT: Duration = Duration::from_secs(100 * 24 * 3600);
 
-impl SledStore {
+impl EmbeddedStore {
     /// Brings a store of an older layout up to date: lists and counts the sessions that are there. Begins anew when it was
     /// cut short.
     pub(super) fn bring_up_to_date(&self) -> Result<(), StoreError> {
         let tree = &self.0.sessions;
-        if tree.get(LAYOUT).map_err(unavailable)?.as_deref() == Some(LATEST) {
+        if tree.get(LAYOUT)?.as_deref() == Some(LATEST) {
             return Ok(());
         }
         for kind in [CREATION, b'f', b'l', b't', b'u', b'x', b'p', b'a', b'm'] {
             for key in tree.scan_prefix([kind]).keys() {
-                tree.remove(key.map_err(unavailable)?).map_err(unavailable)?;
+                tree.remove(key?)?;
             }
         }
         let mut known = Vec::new();
         for key in tree.scan_prefix(b"s").keys() {
-            let key = key.map_err(unavailable)?;
+            let key = key?;
             let id = key.get(1..).and_then(|id| SessionId::parse(std::str::from_utf8(id).ok()?));
             let session = id.map(|id| passing_over_damage(self.read_session(&id))).transpose()?.flatten();
             known.extend(session.map(|session| (session.created_at, session.id)));
@@ -61,13 +61,13 @@ impl SledStore {
             let Some(session) = self.read_session(&id)? else { continue };
             let record = records::encode(&self.0.sealer, &super::sessions::context(&id), &session)?;
             self.write_creation(&session, record)?;
-            let mut batch = sled::Batch::default();
+            let mut batch = Batch::default();
             if let Some(person) = self.person_key(&session) {
                 batch.insert(person, Vec::new());
             }
             self.write_counted(Some(&session).filter(|one| one.state != State::Pending), batch)?;
         }
-        tree.insert(LAYOUT, LATEST).map_err(unavailable).map(|_| ())
+        tree.insert(LAYOUT, LATEST)
     }
 
     /// The sessions of a person in some projects.
@@ -75,7 +75,7 @@ impl SledStore {
         let prefix = self.person_prefix(person);
         let mut found = Vec::new();
         for key in self.0.sessions.scan_prefix(&prefix).keys() {
-            let key = key.map_err(unavailable)?;
+            let key = key?;
             let id = key.get(prefix.len() + 8..).and_then(|id| std::str::from_utf8(id).ok());
             let Some(id) = id.and_then(SessionId::parse) else { continue };
             let session = passing_over_damage(self.read_session(&id))?;
@@ -162,7 +162,7 @@ impl SledStore {
 }
 
 #[async_trait]
-impl LedgerStore for SledStore {
+impl LedgerStore for EmbeddedStore {
     async fn sessions(&self, listing: &Listing, now: Timestamp) -> Result<Page, StoreError> {
         let listing = listing.clone();
         let page = self.aside_of_others(move |store| store.page(&listing, now)).await?;

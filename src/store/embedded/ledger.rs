@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::SledStore;
+use super::EmbeddedStore;
 use super::creations::COUNTED;
 use super::creations::CREATION;
 use super::creations::Creation;
@@ -24,10 +24,11 @@ use super::creations::ahead_key;
 use super::creations::creation_key;
 use super::creations::mark;
 use super::creations::passing_over_damage;
+use super::engine::Batch;
+use super::engine::Tree;
 use super::sessions::ordered;
 use super::sessions::session_key;
 use super::sessions::unordered;
-use super::unavailable;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::State;
@@ -77,8 +78,8 @@ fn day_key(kind: u8, project: &ProjectId, day: Day) -> Vec<u8> {
 }
 
 impl Ledger {
-    pub(super) fn open(tree: &sled::Tree) -> Result<Self, StoreError> {
-        let last = tree.scan_prefix([CREATION]).keys().next_back().transpose().map_err(unavailable)?;
+    pub(super) fn open(tree: &Tree) -> Result<Self, StoreError> {
+        let last = tree.scan_prefix([CREATION]).keys().next_back().transpose()?;
         let last = last.and_then(|key| Some(unordered(*key.get(1..)?.first_chunk()?))).unwrap_or(0);
         // The newest entries may have been removed. Nothing new may come before what was counted or looked at.
         let last = last.max(mark(tree, COUNTED)?).max(mark(tree, EXPIRED)?);
@@ -90,21 +91,16 @@ impl Ledger {
     }
 }
 
-impl SledStore {
+impl EmbeddedStore {
     fn sealed<T: DeserializeOwned + Default>(&self, key: &[u8]) -> Result<T, StoreError> {
-        let record = self.0.sessions.get(key).map_err(unavailable)?;
+        let record = self.0.sessions.get(key)?;
         record.map_or_else(
             || Ok(T::default()),
             |record| records::decode(&self.0.sealer, &String::from_utf8_lossy(key), &record),
         )
     }
 
-    fn put_sealed<T: Serialize>(
-        &self,
-        key: Vec<u8>,
-        value: &T,
-        batch: &mut sled::Batch,
-    ) -> Result<(), StoreError> {
+    fn put_sealed<T: Serialize>(&self, key: Vec<u8>, value: &T, batch: &mut Batch) -> Result<(), StoreError> {
         let record = records::encode(&self.0.sealer, &String::from_utf8_lossy(&key), value)?;
         batch.insert(key, record);
         Ok(())
@@ -116,7 +112,7 @@ impl SledStore {
         project: &ProjectId,
         day: Day,
         added: Tally,
-        batch: &mut sled::Batch,
+        batch: &mut Batch,
     ) -> Result<(), StoreError> {
         let key = day_key(TALLY, project, day);
         let tally = self.to_be_changed::<Tally>(&key, batch)?.plus(added);
@@ -127,13 +123,13 @@ impl SledStore {
     fn to_be_changed<T: DeserializeOwned + Default>(
         &self,
         key: &[u8],
-        batch: &mut sled::Batch,
+        batch: &mut Batch,
     ) -> Result<T, StoreError> {
         match self.sealed(key) {
             Err(error @ StoreError::Unavailable(_)) => Err(error),
             Err(error) => {
                 tracing::error!(%error, "a count is damaged; it is kept aside, and counting begins anew");
-                if let Some(record) = self.0.sessions.get(key).map_err(unavailable)? {
+                if let Some(record) = self.0.sessions.get(key)? {
                     batch.insert([&[DAMAGED], key].concat(), record);
                 }
                 Ok(T::default())
@@ -146,10 +142,10 @@ impl SledStore {
     pub(super) fn write_counted(
         &self,
         ended: Option<&AuthSession>,
-        mut batch: sled::Batch,
+        mut batch: Batch,
     ) -> Result<(), StoreError> {
         let Some(after) = ended else {
-            return self.0.sessions.apply_batch(batch).map_err(unavailable);
+            return self.0.sessions.apply_batch(batch);
         };
         let _tallies = self.0.ledger.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         let (project, day) = (&after.project, Day::of(after.created_at));
@@ -165,7 +161,7 @@ impl SledStore {
                 self.put_sealed(key, &people, &mut batch)?;
             }
         }
-        self.0.sessions.apply_batch(batch).map_err(unavailable)
+        self.0.sessions.apply_batch(batch)
     }
 
     /// A person in a count.
@@ -179,13 +175,13 @@ impl SledStore {
         loop {
             let _tallies = self.0.ledger.tallies.lock().unwrap_or_else(PoisonError::into_inner);
             let counted = mark(&self.0.sessions, COUNTED)?;
-            let mut batch = sled::Batch::default();
+            let mut batch = Batch::default();
             let mut created: BTreeMap<(ProjectId, Day), Tally> = BTreeMap::new();
             let (mut seen, mut up_to) = (0, counted);
             for creation in self.creations_after(counted).take(COUNTED_AT_ONCE) {
                 let Creation { place, at, id, project } = creation?;
                 (seen, up_to) = (seen + 1, place);
-                if !self.0.sessions.contains_key(session_key(&id)).map_err(unavailable)? {
+                if !self.0.sessions.contains_key(session_key(&id))? {
                     continue;
                 }
                 batch.insert(of_project(LISTED, &project, &ordered(place)), id.as_str());
@@ -199,8 +195,8 @@ impl SledStore {
             for ((project, day), added) in created {
                 self.add_tally(&project, day, added, &mut batch)?;
             }
-            batch.insert(COUNTED, &ordered(up_to));
-            self.0.sessions.apply_batch(batch).map_err(unavailable)?;
+            batch.insert(COUNTED, ordered(up_to));
+            self.0.sessions.apply_batch(batch)?;
         }
     }
 
@@ -241,7 +237,7 @@ impl SledStore {
         let (from, to) = (of_project(LISTED, project, &[]), of_project(LISTED, project, &ordered(before)));
         let start = from.len();
         self.0.sessions.range(from..to).rev().map(move |entry| {
-            let (key, id) = entry.map_err(unavailable)?;
+            let (key, id) = entry?;
             let place = key.get(start..).and_then(|place| place.first_chunk()).copied().map(unordered);
             let id = std::str::from_utf8(&id).ok().and_then(SessionId::parse);
             place.zip(id).ok_or_else(|| damaged("a list"))
@@ -258,7 +254,7 @@ impl SledStore {
         let (from, to) = (day_key(TALLY, project, *days.start()), day_key(TALLY, project, *days.end()));
         let mut counts = Vec::new();
         for key in self.0.sessions.range(from..=to).keys() {
-            let key = key.map_err(unavailable)?;
+            let key = key?;
             let number = key.last_chunk::<4>().ok_or_else(|| damaged("a day"))?;
             let day = Day::from_number(u32::from_be_bytes(*number));
             let people = self.sealed(&day_key(PEOPLE, project, day))?;
@@ -287,7 +283,7 @@ impl SledStore {
             batch.remove(creation_key(creation.place));
             batch.remove(ahead_key(creation.place));
             batch.remove(of_project(LISTED, &creation.project, &ordered(creation.place)));
-            self.0.sessions.apply_batch(batch).map_err(unavailable)
+            self.0.sessions.apply_batch(batch)
         })
     }
 
@@ -295,10 +291,10 @@ impl SledStore {
     pub(super) fn remove_people_before(&self, day: Day) -> Result<(), StoreError> {
         let people = self.0.sessions.scan_prefix([PEOPLE]).keys();
         for key in people.chain(self.0.sessions.scan_prefix([DAMAGED, PEOPLE]).keys()) {
-            let key = key.map_err(unavailable)?;
+            let key = key?;
             let counted = key.last_chunk::<4>().copied().map(u32::from_be_bytes);
             if counted.is_some_and(|counted| counted < day.number()) {
-                self.0.sessions.remove(key).map_err(unavailable)?;
+                self.0.sessions.remove(key)?;
             }
         }
         Ok(())
@@ -310,7 +306,7 @@ impl SledStore {
             let counts = of_project(kind, project, &[]);
             let aside = self.0.sessions.scan_prefix([&[DAMAGED], &counts[..]].concat()).keys();
             for key in self.0.sessions.scan_prefix(counts).keys().chain(aside) {
-                self.0.sessions.remove(key.map_err(unavailable)?).map_err(unavailable)?;
+                self.0.sessions.remove(key?)?;
             }
         }
         Ok(())

@@ -1,13 +1,20 @@
-//! One thread that flushes for all writers who wait: `sled`'s own `flush_async` hangs when many call it at once.
+//! One thread that makes writes durable for all writers who wait, many at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
+use super::engine::Engine;
+use super::engine::Tree;
+use super::journal::Journal;
 use crate::store::StoreError;
+
+/// How long writers wait when the files do not keep up with what they write.
+const PAUSE: Duration = Duration::from_millis(10);
 
 type Waiting = oneshot::Sender<Result<(), String>>;
 
@@ -19,28 +26,35 @@ pub(super) struct Flusher {
     thread: Option<std::thread::JoinHandle<()>>,
     written: Arc<AtomicU64>,
     durable: Arc<AtomicU64>,
-    /// Whether a write has failed: sled takes none after that, until it is opened anew.
+    /// Whether a write has failed: none is taken after that, until the store is opened anew.
     failed: watch::Sender<bool>,
 }
 
 impl Flusher {
-    /// `file`: the database's log, which sled hands to the kernel but does not make it write down (on Linux it only calls
-    /// `sync_file_range`); a power cut would undo what was acknowledged.
-    pub(super) fn start(database: sled::Db, file: std::fs::File) -> Result<Self, StoreError> {
+    /// `trees`: what is written to.
+    pub(super) fn start(engine: Engine, trees: [Tree; 3]) -> Result<Self, StoreError> {
+        let journal = Journal::of(engine.directory());
+        let mut journal =
+            journal.map_err(|error| StoreError::Unavailable(format!("the database's log: {error}")))?;
         let (sender, receiver) = mpsc::channel::<Waiting>();
         let (written, durable) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let failed = watch::Sender::new(false);
         let failing = failed.clone();
         let (seen, reached) = (Arc::clone(&written), Arc::clone(&durable));
         let run = move || {
+            // What the kernel could not write down it may have forgotten: a second try would succeed without it.
+            let mut outcome = Ok(());
             while let Ok(first) = receiver.recv() {
                 let waiting: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
                 let up_to = seen.load(Ordering::SeqCst);
-                let flushed = database.flush().map(|_| ()).map_err(|error| error.to_string());
-                let outcome = flushed.and_then(|()| file.sync_data().map_err(|error| error.to_string()));
-                match &outcome {
-                    Ok(()) => reached.store(up_to, Ordering::SeqCst),
-                    Err(_) => drop(failing.send_replace(true)),
+                if outcome.is_ok() {
+                    outcome = flush(&engine, &trees, &mut journal);
+                }
+                if outcome.is_ok() {
+                    reached.store(up_to, Ordering::SeqCst);
+                } else {
+                    engine.halt();
+                    failing.send_replace(true);
                 }
                 for writer in waiting {
                     // A writer that has gone away has nobody to tell.
@@ -53,7 +67,6 @@ impl Flusher {
             thread.map_err(|error| StoreError::Unavailable(format!("no thread for the flusher: {error}")))?;
         Ok(Self { queue: Some(sender), thread: Some(thread), written, durable, failed })
     }
-
     /// Numbers a write that was just made.
     pub(super) fn number(&self) -> u64 {
         self.written.fetch_add(1, Ordering::SeqCst) + 1
@@ -86,6 +99,17 @@ impl Flusher {
         metrics::histogram!("connector_store_seconds").record(begun.elapsed().as_secs_f64());
         flushed.map_err(StoreError::Unavailable)
     }
+}
+
+fn flush(engine: &Engine, trees: &[Tree], journal: &mut Journal) -> Result<(), String> {
+    engine.hand_over().map_err(|error| error.to_string())?;
+    journal.sync().map_err(|error| error.to_string())?;
+    for tree in trees {
+        if !tree.keep_up().map_err(|error| error.to_string())? {
+            std::thread::sleep(PAUSE);
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Flusher {

@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::SledStore;
-use super::unavailable;
+use super::EmbeddedStore;
+use super::engine::Batch;
+use super::engine::Engine;
+use super::engine::Tree;
 use crate::domain::clock::Timestamp;
 use crate::domain::developer::AccessToken;
 use crate::domain::developer::Developer;
@@ -31,7 +33,7 @@ const GRANT: &str = "grant/";
 /// The tree of projects and developers, and all projects.
 #[derive(Debug)]
 pub(super) struct Projects {
-    tree: sled::Tree,
+    tree: Tree,
     all: RwLock<HashMap<ProjectId, Arc<Project>>>,
     /// Held while a developer is looked up and written as one.
     writing: Mutex<()>,
@@ -40,11 +42,11 @@ pub(super) struct Projects {
 }
 
 impl Projects {
-    pub(super) fn open(database: &sled::Db, sealer: &Sealer) -> Result<Self, StoreError> {
-        let tree = database.open_tree("projects").map_err(unavailable)?;
+    pub(super) fn open(engine: &Engine, sealer: &Sealer) -> Result<Self, StoreError> {
+        let tree = engine.tree("projects")?;
         let mut all = HashMap::new();
         for entry in tree.scan_prefix(PROJECT) {
-            let (key, record) = entry.map_err(unavailable)?;
+            let (key, record) = entry?;
             let project: Project = records::decode(sealer, &String::from_utf8_lossy(&key), &record)?;
             all.insert(project.id.clone(), Arc::new(project));
         }
@@ -54,6 +56,10 @@ impl Projects {
             writing: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         })
+    }
+
+    pub(super) const fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     /// A project as it is now.
@@ -78,24 +84,24 @@ fn developer_key(id: &DeveloperId) -> String {
     format!("developer/{id}")
 }
 
-impl SledStore {
+impl EmbeddedStore {
     fn email_key(&self, email: &Email) -> String {
         format!("email/{}", URL_SAFE_NO_PAD.encode(self.0.sealer.blind("email", email.as_str().as_bytes())))
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
-        let record = self.0.projects.tree.get(key).map_err(unavailable)?;
+        let record = self.0.projects.tree.get(key)?;
         record.map(|record| records::decode(&self.0.sealer, key, &record)).transpose()
     }
 
     fn write<T: serde::Serialize>(&self, key: &str, value: &T) -> Result<(), StoreError> {
         let record = records::encode(&self.0.sealer, key, value)?;
-        self.0.projects.tree.insert(key, record).map_err(unavailable).map(|_| ())
+        self.0.projects.tree.insert(key, record)
     }
 }
 
 #[async_trait]
-impl ProjectStore for SledStore {
+impl ProjectStore for EmbeddedStore {
     async fn project(&self, id: &ProjectId) -> Result<Option<Arc<Project>>, StoreError> {
         Ok(self.0.projects.known(id))
     }
@@ -111,7 +117,7 @@ impl ProjectStore for SledStore {
         let _changing = self.0.projects.changing.lock().await;
         let tree = &self.0.projects.tree;
         let (key, deleted) = (project_key(&project.id), deleted_key(&project.id));
-        if tree.contains_key(&key).map_err(unavailable)? || tree.contains_key(deleted).map_err(unavailable)? {
+        if tree.contains_key(&key)? || tree.contains_key(deleted)? {
             return Ok(false);
         }
         self.write(&key, project)?;
@@ -142,13 +148,13 @@ impl ProjectStore for SledStore {
         let key = project_key(id);
         let Some(project) = self.read::<Project>(&key)? else { return Ok(false) };
         let deleted = deleted_key(id);
-        let mut step = sled::Batch::default();
+        let mut step = Batch::default();
         step.remove(key.as_str());
         step.insert(
             deleted.as_str(),
             records::encode(&self.0.sealer, &deleted, &(id, project.settings.name))?,
         );
-        self.0.projects.tree.apply_batch(step).map_err(unavailable)?;
+        self.0.projects.tree.apply_batch(step)?;
         self.0.flusher.flushed().await?;
         self.0.projects.all.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         Ok(true)
@@ -157,7 +163,7 @@ impl ProjectStore for SledStore {
     async fn deleted_projects(&self) -> Result<Vec<ProjectId>, StoreError> {
         let mut deleted = Vec::new();
         for entry in self.0.projects.tree.scan_prefix(DELETED) {
-            let (key, record) = entry.map_err(unavailable)?;
+            let (key, record) = entry?;
             let (id, _): (ProjectId, String) =
                 records::decode(&self.0.sealer, &String::from_utf8_lossy(&key), &record)?;
             deleted.push(id);
@@ -171,7 +177,7 @@ impl ProjectStore for SledStore {
     }
 
     async fn forget_project(&self, id: &ProjectId) -> Result<(), StoreError> {
-        self.0.projects.tree.remove(deleted_key(id)).map_err(unavailable)?;
+        self.0.projects.tree.remove(deleted_key(id))?;
         self.0.flusher.flushed().await
     }
 
@@ -179,14 +185,14 @@ impl ProjectStore for SledStore {
         {
             let _writing = self.0.projects.writing.lock().unwrap_or_else(PoisonError::into_inner);
             let email = self.email_key(&developer.email);
-            if self.0.projects.tree.contains_key(&email).map_err(unavailable)? {
+            if self.0.projects.tree.contains_key(&email)? {
                 return Ok(false);
             }
             let key = developer_key(&developer.id);
-            let mut step = sled::Batch::default();
+            let mut step = Batch::default();
             step.insert(key.as_str(), records::encode(&self.0.sealer, &key, developer)?);
             step.insert(email.as_str(), records::encode(&self.0.sealer, &email, &developer.id)?);
-            self.0.projects.tree.apply_batch(step).map_err(unavailable)?;
+            self.0.projects.tree.apply_batch(step)?;
         }
         self.0.flusher.flushed().await?;
         Ok(true)
@@ -206,18 +212,18 @@ impl ProjectStore for SledStore {
     async fn reset_developer(&self, developer: &Developer) -> Result<(), StoreError> {
         {
             let _writing = self.0.projects.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut step = sled::Batch::default();
+            let mut step = Batch::default();
             let key = developer_key(&developer.id);
             step.insert(key.as_str(), records::encode(&self.0.sealer, &key, developer)?);
             for entry in self.0.projects.tree.scan_prefix(GRANT) {
-                let (key, record) = entry.map_err(unavailable)?;
+                let (key, record) = entry?;
                 let grant = records::decode::<Grant>(&self.0.sealer, &String::from_utf8_lossy(&key), &record);
                 // What cannot be read permits nothing anyway.
                 if grant.map_or(true, |grant| grant.developer == developer.id) {
                     step.remove(key);
                 }
             }
-            self.0.projects.tree.apply_batch(step).map_err(unavailable)?;
+            self.0.projects.tree.apply_batch(step)?;
         }
         self.0.flusher.flushed().await
     }
@@ -232,23 +238,23 @@ impl ProjectStore for SledStore {
         let grant: Option<Grant> = self.read(&key)?;
         let Some(grant) = grant else { return Ok(None) };
         if now >= grant.expires_at {
-            self.0.projects.tree.remove(&key).map_err(unavailable)?;
+            self.0.projects.tree.remove(&key)?;
             return Ok(None);
         }
         Ok(Some(grant))
     }
 
     async fn delete_grant(&self, token: &AccessToken) -> Result<(), StoreError> {
-        self.0.projects.tree.remove(grant_key(token)).map_err(unavailable)?;
+        self.0.projects.tree.remove(grant_key(token))?;
         self.0.flusher.flushed().await
     }
 
     async fn delete_ended_grants(&self, now: Timestamp) -> Result<(), StoreError> {
         for entry in self.0.projects.tree.scan_prefix(GRANT) {
-            let (key, record) = entry.map_err(unavailable)?;
+            let (key, record) = entry?;
             let grant: Grant = records::decode(&self.0.sealer, &String::from_utf8_lossy(&key), &record)?;
             if now >= grant.expires_at {
-                self.0.projects.tree.remove(&key).map_err(unavailable)?;
+                self.0.projects.tree.remove(key)?;
             }
             // There may be many, and others want this thread.
             tokio::task::yield_now().await;

@@ -1,10 +1,14 @@
-//! The embedded store: sled 0.34, one process, no set-up. Nothing outside this folder names sled.
-//! A write is acknowledged after it is flushed; one thread flushes for all who wait (group commit).
+//! The embedded store: fjall 3, one process, no set-up. Nothing outside this folder names fjall.
+//! A write is acknowledged after it is durable; one thread sees to that for all who wait (group commit).
 
 mod creations;
 mod deliveries;
 mod delivery_keys;
+mod engine;
 mod flusher;
+mod folder;
+mod former;
+mod journal;
 mod keeping;
 mod ledger;
 mod pending;
@@ -15,7 +19,6 @@ mod space;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +26,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::deliveries::Deliveries;
+use self::engine::Batch;
+use self::engine::Engine;
+use self::engine::Tree;
 use self::flusher::Flusher;
 use self::ledger::Ledger;
 use self::projects::Projects;
@@ -45,18 +51,16 @@ const PENDING_SIGN_IN: &str = "sign_in/pending";
 const UNSAVED_SESSION: &str = "sign_in/unsaved_session";
 /// How often it is looked whether writes fail, and then, whether the disk takes them again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How many errors sled has told of in this process: a writer may be told of one before any flush is.
-static ERRORS: AtomicU64 = AtomicU64::new(0);
 
 /// The embedded store. Cloning shares it; the last clone closes it.
 #[derive(Clone, Debug)]
-pub struct SledStore(Arc<Inner>);
+pub struct EmbeddedStore(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    records: sled::Tree,
+    records: Tree,
     /// Sessions and all that changes in one step with them.
-    sessions: sled::Tree,
+    sessions: Tree,
     shards: Shards,
     ledger: Ledger,
     deliveries: Deliveries,
@@ -65,9 +69,12 @@ struct Inner {
     mode: Mode,
     flusher: Flusher,
     directory: PathBuf,
+    engine: Engine,
+    /// Given up when all that is above is closed.
+    _lock: folder::Lock,
 }
 
-impl SledStore {
+impl EmbeddedStore {
     /// Opens or makes the store in `directory`.
     ///
     /// # Errors
@@ -91,26 +98,15 @@ impl SledStore {
         sealer: Sealer,
     ) -> Result<Self, StoreError> {
         let place = directory.display().to_string();
-        let database = sled::Config::new()
-            .path(directory)
-            .cache_capacity(cache_bytes)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| {
-                let text = error.to_string();
-                if text.contains("could not acquire lock") {
-                    return StoreError::InUse(place.clone());
-                }
-                unavailable(error)
-            })?;
+        let (engine, lock) = folder::open(directory, cache_bytes)?;
         // Not before the folder is ours.
         space::clear(directory);
-        let records = database.open_tree("records").map_err(unavailable)?;
-        match records.get(MODE).map_err(unavailable)? {
+        let records = engine.tree("records")?;
+        match records.get(MODE)? {
             None => {
                 let name =
                     serde_json::to_vec(&mode).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-                records.insert(MODE, name).map_err(unavailable)?;
+                records.insert(MODE, name)?;
             }
             Some(found) => {
                 let found =
@@ -121,11 +117,9 @@ impl SledStore {
             }
         }
         // A canary: a wrong master key is told at start, not at the first sign-in.
-        match records.get(MASTER_KEY).map_err(unavailable)? {
+        match records.get(MASTER_KEY)? {
             None => {
-                records
-                    .insert(MASTER_KEY, records::encode(&sealer, MASTER_KEY, &())?)
-                    .map_err(unavailable)?;
+                records.insert(MASTER_KEY, records::encode(&sealer, MASTER_KEY, &())?)?;
             }
             Some(canary) => {
                 records::decode::<()>(&sealer, MASTER_KEY, &canary).map_err(|error| {
@@ -136,12 +130,13 @@ impl SledStore {
                 })?;
             }
         }
-        database.flush().map_err(unavailable)?;
-        let sessions = database.open_tree("sessions").map_err(unavailable)?;
-        let projects = Projects::open(&database, &sealer)?;
-        let file = log_of(directory)?;
+        let sessions = engine.tree("sessions")?;
+        let projects = Projects::open(&engine, &sealer)?;
         let ledger = Ledger::open(&sessions)?;
-        let (shards, flusher) = (Shards::default(), Flusher::start(database, file)?);
+        let (shards, flusher) = (
+            Shards::default(),
+            Flusher::start(engine.clone(), [records.clone(), sessions.clone(), projects.tree().clone()])?,
+        );
         let deliveries = Deliveries::default();
         let store = Self(Arc::new(Inner {
             records,
@@ -154,30 +149,32 @@ impl SledStore {
             mode,
             flusher,
             directory: directory.to_owned(),
+            engine,
+            _lock: lock,
         }));
         store.bring_up_to_date()?;
         Ok(store)
     }
 
     fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {
-        let record = self.0.records.get(name).map_err(unavailable)?;
+        let record = self.0.records.get(name)?;
         record.map(|record| records::decode(&self.0.sealer, name, &record)).transpose()
     }
 
     async fn put<T: Serialize + Sync>(&self, name: &str, value: &T) -> Result<(), StoreError> {
         let record = records::encode(&self.0.sealer, name, value)?;
-        self.0.records.insert(name, record).map_err(unavailable)?;
+        self.0.records.insert(name, record)?;
         self.0.flusher.flushed().await
     }
 
     async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        self.0.records.remove(name).map_err(unavailable)?;
+        self.0.records.remove(name)?;
         self.0.flusher.flushed().await
     }
 }
 
 #[async_trait]
-impl SignInStore for SledStore {
+impl SignInStore for EmbeddedStore {
     async fn pending_sign_in(&self) -> Result<Option<PendingSignIn>, StoreError> {
         self.get(PENDING_SIGN_IN)
     }
@@ -191,10 +188,10 @@ impl SignInStore for SledStore {
     }
 
     async fn keep_unsaved_session(&self, unsaved: &UnsavedSession) -> Result<(), StoreError> {
-        let mut step = sled::Batch::default();
+        let mut step = Batch::default();
         step.insert(UNSAVED_SESSION, records::encode(&self.0.sealer, UNSAVED_SESSION, unsaved)?);
         step.remove(PENDING_SIGN_IN);
-        self.0.records.apply_batch(step).map_err(unavailable)?;
+        self.0.records.apply_batch(step)?;
         self.0.flusher.flushed().await
     }
 
@@ -208,7 +205,7 @@ impl SignInStore for SledStore {
 }
 
 #[async_trait]
-impl Store for SledStore {
+impl Store for EmbeddedStore {
     async fn ping(&self) -> Result<(), StoreError> {
         let written = self.put(PING, &()).await;
         // Nothing is flushed where nothing could be inserted, and the flusher does not know.
@@ -223,7 +220,11 @@ impl Store for SledStore {
         let mut known = 0;
         loop {
             tokio::select! { () = self.0.flusher.failed() => break, () = network_sleep(LOOK_AGAIN) => {} }
-            let errors = ERRORS.load(Ordering::SeqCst);
+            // The engine may have failed while it did something of its own.
+            if self.aside_of_others(|store| store.0.engine.hand_over()).await.is_err() {
+                self.0.flusher.fail();
+            }
+            let errors = engine::errors();
             if errors != std::mem::replace(&mut known, errors) {
                 // Notes it if it fails.
                 drop(self.ping().await);
@@ -248,23 +249,6 @@ impl Store for SledStore {
     }
 }
 
-/// The file that holds the database's log, written down once with its folder.
-fn log_of(directory: &Path) -> Result<std::fs::File, StoreError> {
-    let open = || {
-        let file = std::fs::OpenOptions::new().read(true).write(true).open(directory.join("db"))?;
-        file.sync_all()?;
-        std::fs::File::open(directory)?.sync_all()?;
-        Ok(file)
-    };
-    open().map_err(|error: std::io::Error| StoreError::Unavailable(format!("the database's file: {error}")))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
-fn unavailable(error: sled::Error) -> StoreError {
-    ERRORS.fetch_add(1, Ordering::SeqCst);
-    StoreError::Unavailable(error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,7 +258,7 @@ mod tests {
     async fn a_failure_that_no_flush_saw_is_noticed_too() {
         let folder = tempfile::tempdir().unwrap();
         let sealer = Sealer::new(&[7; 32], Ids::from_seed([0; 32]));
-        let open = SledStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer);
+        let open = EmbeddedStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer);
         let store = open.await.unwrap();
         let mut noticed = std::pin::pin!(store.is_to_be_reopened());
         store.ping().await.unwrap();

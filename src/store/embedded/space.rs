@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FREE: u64 = 32 << 20;
 /// In how many looks in a row.
 const LOOKS: u32 = 3;
-/// What is written to see whether writes go through: two of sled's segments. Only where so much more is free.
+/// What is written to see whether writes go through: about what gathers in memory before it becomes a file, divided by eight. Only where so much more is free.
 const PROBE: usize = 1 << 20;
 
 /// The looks at a disk.

@@ -1,12 +1,13 @@
 //! The log of creations in the embedded store: an entry for each session, in the order in which they were made and so in
 //! the order in which they end; and how far it was walked. What is counted of it is in `ledger`.
 
-use super::SledStore;
+use super::EmbeddedStore;
+use super::engine::Batch;
+use super::engine::Tree;
 use super::ledger::damaged;
 use super::sessions::ordered;
 use super::sessions::session_key;
 use super::sessions::unordered;
-use super::unavailable;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::SessionId;
 use crate::domain::clock::Timestamp;
@@ -68,21 +69,21 @@ impl Creation {
     }
 }
 
-pub(super) fn mark(tree: &sled::Tree, name: &[u8]) -> Result<i64, StoreError> {
-    let mark = tree.get(name).map_err(unavailable)?;
+pub(super) fn mark(tree: &Tree, name: &[u8]) -> Result<i64, StoreError> {
+    let mark = tree.get(name)?;
     mark.map_or(Ok(0), |mark| mark.first_chunk().copied().map(unordered).ok_or_else(|| damaged("a mark")))
 }
 
-impl SledStore {
-    /// Writes a session and its entry of the log. The entry first: an entry without a session is passed over, a session
-    /// without an entry would never be removed.
+impl EmbeddedStore {
+    /// Writes a session and its entry of the log, in one step.
     pub(super) fn write_creation(&self, session: &AuthSession, record: Vec<u8>) -> Result<(), StoreError> {
         let mut last = self.0.ledger.last();
         // Rising whatever the clock does, so that a list that is being read never changes before its place.
         let place = session.created_at.as_millis().saturating_mul(PLACES).max(last.saturating_add(1));
-        let tree = &self.0.sessions;
-        tree.insert(creation_key(place), Creation::of(session, place).value()).map_err(unavailable)?;
-        tree.insert(session_key(&session.id), record).map_err(unavailable)?;
+        let mut batch = Batch::default();
+        batch.insert(creation_key(place), Creation::of(session, place).value());
+        batch.insert(session_key(&session.id), record);
+        self.0.sessions.apply_batch(batch)?;
         *last = place;
         Ok(())
     }
@@ -97,7 +98,7 @@ impl SledStore {
         // An empty range where there is nothing new.
         let to = creation_key(last.max(place).saturating_add(1));
         self.0.sessions.range(from..to).map(|entry| {
-            let (key, value) = entry.map_err(unavailable)?;
+            let (key, value) = entry?;
             Creation::read(&key, &value).ok_or_else(|| damaged("a creation"))
         })
     }
@@ -109,24 +110,24 @@ impl SledStore {
 
     /// Looking again does no harm, so nobody waits until this is durable.
     pub(super) fn set_expired_up_to(&self, place: i64) -> Result<(), StoreError> {
-        self.0.sessions.insert(EXPIRED, &ordered(place)).map_err(unavailable).map(|_| ())
+        self.0.sessions.insert(EXPIRED, ordered(place))
     }
 
     /// Sets an entry of the log aside that a clock ahead of its time made: it must not keep the walk from what follows.
     pub(super) fn set_aside(&self, creation: &Creation) -> Result<(), StoreError> {
-        self.0.sessions.insert(ahead_key(creation.place), creation.value()).map_err(unavailable).map(|_| ())
+        self.0.sessions.insert(ahead_key(creation.place), creation.value())
     }
 
     /// The entries that were set aside.
     pub(super) fn aside(&self) -> impl Iterator<Item = Result<Creation, StoreError>> + use<> {
         self.0.sessions.scan_prefix([AHEAD]).map(|entry| {
-            let (key, value) = entry.map_err(unavailable)?;
+            let (key, value) = entry?;
             Creation::read(&key, &value).ok_or_else(|| damaged("a creation ahead of its time"))
         })
     }
 
     /// An entry's time has come.
     pub(super) fn take_from_aside(&self, creation: &Creation) -> Result<(), StoreError> {
-        self.0.sessions.remove(ahead_key(creation.place)).map_err(unavailable).map(|_| ())
+        self.0.sessions.remove(ahead_key(creation.place))
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::SledStore;
+use super::EmbeddedStore;
 use super::delivery_keys::END;
 use super::delivery_keys::LOG;
 use super::delivery_keys::PAST_END;
@@ -25,7 +25,8 @@ use super::delivery_keys::queue_key;
 use super::delivery_keys::record_key;
 use super::delivery_keys::time_key;
 use super::delivery_keys::timed;
-use super::unavailable;
+use super::engine::Batch;
+use super::engine::Bytes;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::SessionId;
 use crate::domain::clock::Timestamp;
@@ -80,13 +81,13 @@ fn context(id: &DeliveryId) -> String {
     format!("delivery/{id}")
 }
 
-impl SledStore {
+impl EmbeddedStore {
     /// Adds to a session's batch what its project's webhook is to be told of it. `true`: something; wake once it is written.
     pub(super) fn put_delivery(
         &self,
         before: &AuthSession,
         after: &AuthSession,
-        batch: &mut sled::Batch,
+        batch: &mut Batch,
     ) -> Result<bool, StoreError> {
         let Some(project) = self.0.projects.known(&after.project) else { return Ok(false) };
         let Some(delivery) = Delivery::of(before, after, &project, self.0.mode) else { return Ok(false) };
@@ -97,7 +98,7 @@ impl SledStore {
     }
 
     /// The delivery's record and its place in the queue.
-    fn put_record(&self, delivery: &Delivery, batch: &mut sled::Batch) -> Result<(), StoreError> {
+    fn put_record(&self, delivery: &Delivery, batch: &mut Batch) -> Result<(), StoreError> {
         let record = records::encode(&self.0.sealer, &context(&delivery.id), delivery)?;
         batch.insert(record_key(&delivery.id), record);
         if let Some(queued) = queue_key(delivery) {
@@ -107,18 +108,18 @@ impl SledStore {
     }
 
     fn read_delivery(&self, id: &DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        let record = self.0.sessions.get(record_key(id)).map_err(unavailable)?;
+        let record = self.0.sessions.get(record_key(id))?;
         record.map(|record| records::decode(&self.0.sealer, &context(id), &record)).transpose()
     }
 
     /// Writes a delivery over what it was. The claims must be held.
     fn replace(&self, before: &Delivery, after: &Delivery) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
+        let mut batch = Batch::default();
         if let Some(queued) = queue_key(before) {
             batch.remove(queued);
         }
         self.put_record(after, &mut batch)?;
-        self.0.sessions.apply_batch(batch).map_err(unavailable)
+        self.0.sessions.apply_batch(batch)
     }
 
     /// As it is, where it can be read; the log is told once where it is damaged.
@@ -140,14 +141,14 @@ impl SledStore {
         &self,
         ids: &[DeliveryId],
         claims: &mut HashMap<DeliveryId, Timestamp>,
-        batch: &mut sled::Batch,
+        batch: &mut Batch,
     ) -> Result<(), StoreError> {
         let mut damaged = HashSet::new();
         for id in ids {
             claims.remove(id);
             match self.readable(id)? {
                 Some(delivery) => all_keys(&delivery).for_each(|key| batch.remove(key)),
-                None if self.0.sessions.contains_key(record_key(id)).map_err(unavailable)? => {
+                None if self.0.sessions.contains_key(record_key(id))? => {
                     damaged.insert(id.as_str().as_bytes());
                 }
                 None => {}
@@ -159,7 +160,7 @@ impl SledStore {
         // Whose it was and when it is due is not known: rare enough to look at all keys.
         let length = damaged.iter().next().map_or(0, |id| id.len());
         for key in self.0.sessions.scan_prefix(b"w").keys() {
-            let key = key.map_err(unavailable)?;
+            let key = key?;
             if key
                 .len()
                 .checked_sub(length)
@@ -173,26 +174,26 @@ impl SledStore {
     }
 
     /// Removes deliveries, with the keys of an index that led to them.
-    fn remove(&self, found: &mut Vec<(sled::IVec, DeliveryId)>) -> Result<(), StoreError> {
+    fn remove(&self, found: &mut Vec<(Bytes, DeliveryId)>) -> Result<(), StoreError> {
         let (keys, ids): (Vec<_>, Vec<_>) = found.drain(..).unzip();
-        let mut batch = sled::Batch::default();
+        let mut batch = Batch::default();
         let mut claims = self.0.deliveries.hold();
         self.uproot(&ids, &mut claims, &mut batch)?;
         for key in keys {
             batch.remove(key);
         }
-        self.0.sessions.apply_batch(batch).map_err(unavailable)
+        self.0.sessions.apply_batch(batch)
     }
 
     /// Does a step that forgets who a session's person is, with a batch that removes the delivery that tells of them.
     pub(super) fn forgetting<T>(
         &self,
         session: &SessionId,
-        step: impl FnOnce(sled::Batch) -> Result<T, StoreError>,
+        step: impl FnOnce(Batch) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         // Held to the end, so that nobody settles it back into being.
         let mut claims = self.0.deliveries.hold();
-        let mut batch = sled::Batch::default();
+        let mut batch = Batch::default();
         self.uproot(&[DeliveryId::of(session, EventKind::Confirmed)], &mut claims, &mut batch)?;
         step(batch)
     }
@@ -210,7 +211,7 @@ impl SledStore {
         let mut claims = self.0.deliveries.hold();
         let (mut taken, mut next) = (Vec::new(), None::<Timestamp>);
         for key in self.0.sessions.scan_prefix(&prefix).keys() {
-            let (due, id) = entry(&key.map_err(unavailable)?, prefix.len())?;
+            let (due, id) = entry(&key?, prefix.len())?;
             if in_hand.contains(&id) {
                 continue;
             }
@@ -235,11 +236,11 @@ impl SledStore {
 }
 
 #[async_trait]
-impl DeliveryStore for SledStore {
+impl DeliveryStore for EmbeddedStore {
     async fn projects_with_deliveries(&self) -> Result<Vec<ProjectId>, StoreError> {
         let (mut projects, mut from) = (Vec::new(), QUEUE.to_vec());
         while let Some(key) = self.0.sessions.range(from..).keys().next() {
-            let key = key.map_err(unavailable)?;
+            let key = key?;
             let Some(rest) = key.strip_prefix(QUEUE) else { break };
             let name = rest.split(|byte| *byte == END).next().unwrap_or_default();
             let project = std::str::from_utf8(name).ok().and_then(ProjectId::parse);
@@ -301,7 +302,7 @@ impl DeliveryStore for SledStore {
             if deliveries.len() >= limit {
                 break;
             }
-            let (_, id) = entry(&key.map_err(unavailable)?, prefix.len())?;
+            let (_, id) = entry(&key?, prefix.len())?;
             deliveries.extend(self.readable(&id)?);
         }
         self.0.flusher.flushed().await?;
@@ -328,7 +329,7 @@ impl DeliveryStore for SledStore {
         loop {
             let mut found = Vec::new();
             for key in self.0.sessions.scan_prefix(&prefix).keys().take(REMOVED_AT_ONCE) {
-                let key = key.map_err(unavailable)?;
+                let key = key?;
                 let (_, id) = entry(&key, prefix.len())?;
                 found.push((key, id));
             }
@@ -343,7 +344,7 @@ impl DeliveryStore for SledStore {
     async fn prune_deliveries(&self, before: Timestamp) -> Result<usize, StoreError> {
         let (mut removed, mut found) = (0, Vec::new());
         for key in self.0.sessions.scan_prefix(TIME).keys() {
-            let key = key.map_err(unavailable)?;
+            let key = key?;
             let (created, id) = entry(&key, TIME.len())?;
             if created >= before {
                 break;
