@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use super::load::{Connection, get, load, post};
 use super::process::Process;
-use super::requests::many;
+use super::requests::how_many;
 use super::service::{App, Service, free_port, program, served};
 
 const PHONE: &str = "+15550100009";
@@ -46,18 +46,18 @@ pub(crate) async fn table() {
     network_sleep(SETTLE).await;
     row("and a developer, who has signed in and made a project", &process, None);
     let service = Service { process, sandbox: telegram.control, app, data: Arc::clone(&telegram.data) };
-    drop(service.sessions(WORK.min(many())).await);
+    drop(service.sessions(WORK.min(how_many())).await);
     network_sleep(SETTLE).await;
-    row(&format!("and {} sessions created since", WORK.min(many())), &service.process, None);
-    drop(service.sessions(many().saturating_sub(WORK)).await);
+    row(&format!("and {} sessions created since", WORK.min(how_many())), &service.process, None);
+    drop(service.sessions(how_many().saturating_sub(WORK)).await);
     network_sleep(SETTLE).await;
-    row(&format!("and {} sessions", many()), &service.process, None);
+    row(&format!("and {} sessions", how_many()), &service.process, None);
 
     let Service { process, app, .. } = service;
     let ended = process.terminate();
     let (process, took) = telegram.serve_again().await;
     network_sleep(SETTLE).await;
-    row(&format!("started with {} sessions, after SIGTERM", many()), &process, Some(took));
+    row(&format!("started with {} sessions, after SIGTERM", how_many()), &process, Some(took));
     // Killed, not told.
     drop(process);
     let (process, took) = telegram.serve_again().await;

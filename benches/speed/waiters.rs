@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::load::{Connection, Server as _, get, post};
+use super::load::{Connection, get, post};
 use super::service::{App, Service};
 
 /// How many of each kind.
