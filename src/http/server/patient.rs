@@ -103,11 +103,14 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper comes here whenever it has done what it could. Who has just had an answer may have asked for another before
-        // closing its side.
+        // hyper comes here whenever it has done what it could.
         let sent = std::mem::take(&mut self.sent);
-        if !self.reading && self.is_gone(context) && !sent {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        if !self.reading && self.is_gone(context) {
+            if !sent {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            // Who has just had an answer may have asked for another before closing its side: once more round.
+            context.waker().wake_by_ref();
         }
         Pin::new(&mut self.stream).poll_flush(context)
     }
