@@ -107,6 +107,17 @@ pub(crate) async fn load(
     connections: usize,
     lasts: Duration,
 ) -> Rate {
+    load_expecting(200, server, requests, connections, lasts).await
+}
+
+/// The same where the answers have another status.
+pub(crate) async fn load_expecting(
+    expected: u16,
+    server: &Process,
+    requests: &Arc<Vec<Vec<u8>>>,
+    connections: usize,
+    lasts: Duration,
+) -> Rate {
     let answered = Arc::new(AtomicU64::new(0));
     let address = server.address();
     let mut open = Vec::new();
@@ -123,7 +134,7 @@ pub(crate) async fn load(
                 let mut next = requests.len() / connections * index;
                 while begun.elapsed() < lasts {
                     let status = connection.ask(&requests[next]).await;
-                    assert_eq!(status, 200, "{}", String::from_utf8_lossy(connection.body()));
+                    assert_eq!(status, expected, "{}", String::from_utf8_lossy(connection.body()));
                     answered.fetch_add(1, Ordering::Relaxed);
                     next = if next + 1 == requests.len() { 0 } else { next + 1 };
                 }

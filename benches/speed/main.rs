@@ -1,5 +1,5 @@
 //! How fast the service is, measured from outside: the program as it is shipped, real HTTP, real MTProto, files on disk.
-//! `cargo bench` prints every table; `cargo bench -- polls creates` only those. It judges nothing: what was seen where, and
+//! `cargo bench` prints every table; `cargo bench -- requests taps` only those. It judges nothing: what was seen where, and
 //! what is promised, is in `docs/performance.md`.
 #![cfg(test)]
 #![expect(
@@ -8,15 +8,19 @@
 )]
 
 mod bare;
+mod footprint;
 mod load;
+mod peer;
 mod process;
+mod prompts;
 mod requests;
 mod service;
 mod sign_ins;
 mod taps;
+mod waiters;
 
 /// The tables, in the order in which they are printed.
-const TABLES: [&str; 3] = ["requests", "sign_ins", "taps"];
+const TABLES: [&str; 7] = ["requests", "peer", "sign_ins", "taps", "prompts", "waiters", "footprint"];
 
 fn main() {
     let asked: Vec<String> =
@@ -35,6 +39,10 @@ fn main() {
             "requests" => runtime.block_on(requests::table()),
             "sign_ins" => runtime.block_on(sign_ins::table()),
             "taps" => runtime.block_on(taps::table()),
+            "peer" => runtime.block_on(peer::table()),
+            "prompts" => runtime.block_on(prompts::table()),
+            "footprint" => runtime.block_on(footprint::table()),
+            "waiters" => runtime.block_on(waiters::table()),
             _ => unreachable!("every table has its line here"),
         }
     }

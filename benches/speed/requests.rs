@@ -88,7 +88,7 @@ pub(crate) async fn table() {
 }
 
 /// `SESSIONS`: fewer than a million, for whoever has no minute.
-fn how_many() -> usize {
+pub(crate) fn how_many() -> usize {
     std::env::var("SESSIONS").map_or(1_000_000, |number| number.parse().unwrap())
 }
 

@@ -70,6 +70,11 @@ impl Service {
 
     /// Creates sessions, many at once; their tokens.
     pub(crate) async fn sessions(&self, number: usize) -> Vec<String> {
+        self.create(number, |created| created["session_token"].as_str().unwrap().to_owned()).await
+    }
+
+    /// Creates sessions, many at once; of each what `keep` keeps of the answer.
+    pub(crate) async fn create<T: Send + 'static>(&self, number: usize, keep: fn(&Value) -> T) -> Vec<T> {
         const AT_ONCE: usize = 256;
         let request = Arc::new(self.app.create());
         let address = self.process.address();
@@ -79,30 +84,35 @@ impl Service {
                 let request = Arc::clone(&request);
                 tokio::spawn(async move {
                     let mut connection = Connection::open(address).await;
-                    let mut tokens = Vec::with_capacity(share);
+                    let mut kept = Vec::with_capacity(share);
                     for _ in 0..share {
-                        let created = connection.json(&request).await;
-                        tokens.push(created["session_token"].as_str().unwrap().to_owned());
+                        kept.push(keep(&connection.json(&request).await));
                     }
-                    tokens
+                    kept
                 })
             })
             .collect();
-        let mut tokens = Vec::with_capacity(number);
+        let mut kept = Vec::with_capacity(number);
         for creating in creating {
-            tokens.extend(creating.await.unwrap());
+            kept.extend(creating.await.unwrap());
         }
-        tokens
+        kept
     }
 }
 
 impl App {
     /// A new project of the demo developer.
     pub(crate) async fn new(connection: &mut Connection) -> Self {
+        Self::with(connection, &json!({ "name": "Bench" })).await
+    }
+
+    /// A new project with these settings.
+    pub(crate) async fn with(connection: &mut Connection, settings: &Value) -> Self {
         let login = json!({ "email": "demo@example.com", "password": "demo-password" }).to_string();
         let developer = connection.json(&post("/api/v1/dev/login", &login, None)).await;
-        let new = json!({ "name": "Bench" }).to_string();
-        let project = connection.json(&post("/api/v1/dev/projects", &new, developer["token"].as_str())).await;
+        let project = connection
+            .json(&post("/api/v1/dev/projects", &settings.to_string(), developer["token"].as_str()))
+            .await;
         let text = |field: &str| project[field].as_str().unwrap().to_owned();
         Self { id: text("id"), secret: text("secret_key") }
     }

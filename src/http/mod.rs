@@ -23,6 +23,7 @@ mod standing;
 mod webhooks;
 
 use std::sync::Arc;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -85,15 +86,11 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
         limits,
     } = parts;
     let service = service();
-    let printed = service.spec();
-    let document = Document::new(&printed);
-    // The page has the document in it, as a script: nothing in there may end that.
-    let docs = service.swagger_ui_html().replace(&printed, &document.text().replace("</", "<\\/"));
-    let (served, known) = (document.clone(), document);
-    let docs_policy = HeaderValue::from_str(&scripted_page(&docs));
-    // However many readers do not read it, there is one copy.
-    let docs = Bytes::from(docs);
-    let docs_policy = docs_policy.unwrap_or(HeaderValue::from_static(PLAIN_PAGE));
+    let document = Document::new(&service.spec());
+    let (served, shown, known) = (document.clone(), document.clone(), document);
+    // Made for its first reader: it takes megabytes, and most processes never have one.
+    let docs = LazyLock::new(move || docs_page(&shown));
+    let (operator, given) = (Arc::new(operator), auth.clone());
     let routes = if demo { Route::new().nest("/demo", demo::routes()) } else { Route::new() };
     let routes = routes
         .nest(
@@ -101,25 +98,41 @@ pub(crate) fn routes(parts: Parts) -> impl Endpoint {
             Route::new().at(
                 "/",
                 make_sync(move |_| {
-                    let page = Response::builder().content_type("text/html; charset=utf-8");
-                    page.header(CONTENT_SECURITY_POLICY, docs_policy.clone())
-                        .body(Body::from_bytes(docs.clone()))
+                    let (policy, page) = &*docs;
+                    Response::builder()
+                        .content_type("text/html; charset=utf-8")
+                        .header(CONTENT_SECURITY_POLICY, policy)
+                        .body(Body::from_bytes(page.clone()))
                 }),
             ),
         )
         .at("/openapi.json", make_sync(move |_| served.response()))
         .nest("/", service)
-        .data(limits)
-        .data(Arc::new(operator))
-        .data(auth.clone())
-        .data(deliveries)
-        .data(developers)
-        .data(ledger)
-        .data(sign_in)
-        .data(readiness)
+        .before(move |mut request| {
+            // At once: each `data` would be a layer that keeps room for the whole request while it is answered.
+            request.set_data(limits);
+            request.set_data(Arc::clone(&operator));
+            request.set_data(given.clone());
+            request.set_data(deliveries.clone());
+            request.set_data(developers.clone());
+            request.set_data(ledger.clone());
+            request.set_data(sign_in.clone());
+            request.set_data(readiness.clone());
+            std::future::ready(Ok(request))
+        })
         .catch_all_error(error::render);
     let quick = Some(Quick::new(auth, limits));
     Observed { routes, quick, known: Some(known), trusted: trusted_proxies }
+}
+
+/// Swagger UI with the document, and what it may do. However many readers do not read it, there is one copy.
+fn docs_page(document: &Document) -> (HeaderValue, Bytes) {
+    let service = service();
+    // The page has the document in it, as a script: nothing in there may end that.
+    let text = document.text().replace("</", "<\\/");
+    let page = service.swagger_ui_html().replace(&service.spec(), &text);
+    let policy = HeaderValue::from_str(&scripted_page(&page));
+    (policy.unwrap_or(HeaderValue::from_static(PLAIN_PAGE)), Bytes::from(page))
 }
 
 /// The routes of the second listener: probes and metrics, nothing else, without a token.

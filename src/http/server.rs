@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,6 +19,8 @@ use ipnet::IpNet;
 use poem::Endpoint;
 use poem::EndpointExt as _;
 use poem::Request;
+use poem::http::HeaderValue;
+use poem::http::header::CONNECTION;
 use poem::http::uri::Scheme;
 use poem::web::LocalAddr;
 use poem::web::RemoteAddr;
@@ -36,6 +39,10 @@ use crate::lifecycle::network_sleep;
 
 /// How long requests under way may take after shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(3);
+/// How long a connection without one is kept then: a request that was sent before its sender could know is answered.
+const LAST_REQUEST: Duration = Duration::from_millis(300);
+/// The most connections that the system keeps for us to accept (tokio asks for as many).
+const QUEUE: usize = 1024;
 /// How long nothing is accepted after the system has refused a connection: it is short of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The longest head, bytes: a browser with many cookies has a tenth of it. hyper takes 100 lines of it.
@@ -121,26 +128,32 @@ pub(crate) async fn serve(
     let stopping = tasks.stopping();
     let routes = Arc::new(routes.map_to_response());
     let places = Places::new(limits, trusted);
+    let admit = |stream: TcpStream, peer: SocketAddr| match places.take(peer.ip()) {
+        Some(place) => {
+            let ids = RequestIds::new(&ids);
+            let connection = connection(stream, peer, Arc::clone(&routes), limits, ids, tasks.clone());
+            tasks.spawn("connection", held(place, connection));
+        }
+        None => refuse(&stream),
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stopping.cancelled() => return,
+            () = stopping.cancelled() => break,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer),
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 network_sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        match places.take(peer.ip()) {
-            Some(place) => {
-                let ids = RequestIds::new(&ids);
-                let connection = connection(stream, peer, Arc::clone(&routes), limits, ids, tasks.clone());
-                tasks.spawn("connection", held(place, connection));
-            }
-            None => refuse(&stream),
+        }
+    }
+    // Who is in the queue has connected and may have asked.
+    for _ in 0..QUEUE {
+        match listener.accept().now_or_never() {
+            Some(Ok((stream, peer))) => admit(stream, peer),
+            Some(Err(_)) | None => return,
         }
     }
 }
@@ -176,27 +189,38 @@ async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
     let activity = Arc::new(Activity::default());
     let stream = Patient::new(stream, limits.stalled, Arc::clone(&activity));
     let answering = Arc::clone(&activity);
+    let stopping = tasks.stopping();
+    let ending = stopping.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ids.next());
         let (routes, local, remote) = (Arc::clone(&routes), local.clone(), remote.clone());
         let answering = Activity::begin(&answering);
+        let ending = ending.clone();
         async move {
             let request = Request::from((request, local, remote, Scheme::HTTP));
-            let response = routes.get_response(request).await.into();
+            let mut response = routes.get_response(request).await;
+            if ending.is_cancelled() {
+                // The next request is for the next process: this one may be gone when it comes.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             drop(answering);
-            Ok::<hyper::Response<_>, io::Error>(response)
+            Ok::<hyper::Response<_>, io::Error>(response.into())
         }
     });
     let mut builder = http1::Builder::new();
-    builder.max_header_size(LONGEST_HEAD).max_buf_size(READ_AHEAD);
+    // That a client has gone is seen by `Patient`: hyper would keep a buffer for it, and look no further than what is read.
+    builder.max_header_size(LONGEST_HEAD).max_buf_size(READ_AHEAD).half_close(true);
     let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
-    let stopping = tasks.stopping();
     tokio::select! {
         biased;
         _ = served.as_mut() => return,
         () = stopping.cancelled() => {}
         () = activity.ceases(limits.head) => return,
+    }
+    tokio::select! {
+        _ = served.as_mut() => return,
+        () = network_sleep(LAST_REQUEST) => {}
     }
     served.as_mut().graceful_shutdown();
     tokio::select! { _ = served => {}, () = network_sleep(DRAIN) => {} }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use telegram_connector::app::AppSettings;
+use telegram_connector::flows::auth::{AppLimits, HeldLimits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{ALICE, App, Attempt, Options, World, jwt_part};
+use crate::support::{ALICE, App, Attempt, Options, World, eventually, jwt_part};
 
 const CONFIRM: &str = "✅ Confirm";
 
@@ -53,12 +55,17 @@ struct HeldPoll(TcpStream);
 
 impl HeldPoll {
     async fn begin(app: &App, attempt: &Attempt) -> Self {
+        Self::begin_with(app, attempt, "close", "").await
+    }
+
+    /// `connection` is what is to come of it; `more` follows the request, in the same piece.
+    async fn begin_with(app: &App, attempt: &Attempt, connection: &str, more: &str) -> Self {
         let address = app.service.url().strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(address).await.unwrap();
         let body = json!({ "project_id": app.id, "session_token": attempt.token, "wait": 25 }).to_string();
         let head = format!(
             "POST /api/v1/verify/public HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-             Connection: close\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+             Connection: {connection}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -66,7 +73,7 @@ impl HeldPoll {
         let mut go_on = [0; 25];
         stream.read_exact(&mut go_on).await.unwrap();
         assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
-        stream.write_all(body.as_bytes()).await.unwrap();
+        stream.write_all(format!("{body}{more}").as_bytes()).await.unwrap();
         Self(stream)
     }
 
@@ -134,13 +141,39 @@ async fn a_held_poll_ends_with_its_time_with_the_session_and_with_the_service() 
     let attempt = app.attempt().await;
     let mut stream = Stream::open(&attempt).await;
     stream.until(1).await;
-    let mut held = HeldPoll::begin(&app, &attempt).await;
+    let mut held = HeldPoll::begin_with(&app, &attempt, "keep-alive", "").await;
     let ((), answer, streamed) = tokio::join!(world.stop(), held.answer(), stream.the_rest());
     assert!(
         answer.ends_with("{\"status\":\"pending\"}"),
         "so that the client asks the next process: {answer}"
     );
+    assert!(answer.contains("connection: close\r\n"), "nor waits for this one to answer another: {answer}");
     assert_eq!(streamed, PENDING);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_away_leaves_its_place_at_once_whatever_it_sent_last() {
+    let held = HeldLimits { all: 2, ..HeldLimits::default() };
+    let limits = AppLimits { held, ..AppLimits::default() };
+    let apps = AppSettings { demo: true, limits, ..AppSettings::default() };
+    let (world, app) = World::with_app(Options { apps, ..Options::default() }, json!({})).await;
+    let (attempt, other) = (app.attempt().await, app.attempt().await);
+    let has_room = || async {
+        let url = attempt.created["events_url"].as_str().unwrap();
+        reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap().status() == 200
+    };
+    for sent_last in ["", "\r\n", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        // It begins first, so it ends before a poll that would be held although nobody is there.
+        let mut stays = HeldPoll::begin(&app, &other).await;
+        let goes = HeldPoll::begin_with(&app, &attempt, "keep-alive", sent_last).await;
+        eventually("both are held", || async { !has_room().await }).await;
+        drop(goes);
+        tokio::select! {
+            () = eventually("there is room", has_room) => {}
+            _ = stays.answer() => panic!("after {sent_last:?} it kept its place until its time was over"),
+        }
+    }
     world.end().await;
 }
 

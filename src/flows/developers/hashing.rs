@@ -1,8 +1,8 @@
 //! Where passwords are hashed: on two threads of our own, with a short queue. What is hashed, and for whom, is not known
 //! here.
 //!
-//! A hash takes 19 MiB and tens of milliseconds. Asked for at each hash on the runtime's blocking threads, that memory adds
-//! up to hundreds of MB that the allocator does not give back; so each of our threads has its own and keeps it.
+//! A hash takes 19 MiB and tens of milliseconds. On the runtime's blocking threads as many would be hashed at once as are
+//! asked for; here two are, and between two hashes the memory is the system's.
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -80,11 +80,10 @@ impl Hashing {
 
 /// Does one job after the other until nobody can bring one.
 fn work_off(jobs: &Mutex<mpsc::Receiver<Job>>) {
-    let mut memory = Workspace::default();
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
-        if catch_unwind(AssertUnwindSafe(|| job(&mut memory))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| job(&mut Workspace::default()))).is_err() {
             tracing::error!("hashing a password panicked");
         }
     }

@@ -1,15 +1,16 @@
-//! A connection whose patience with a client that reads nothing ends. Reading has its limits elsewhere: the head's in
-//! hyper, the body's in `http::body`.
+//! A connection whose patience with a client that reads nothing ends, and which notices that a client has gone while it is
+//! being answered. Reading has its limits elsewhere: the head's in `activity`, the body's in `http::body`.
 
 use std::io;
 use std::io::IoSlice;
 use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::activity::Activity;
@@ -18,24 +19,28 @@ use crate::lifecycle::network_sleep;
 /// Answers up to this length are sent in one piece: copying them is cheaper than having the kernel gather them.
 const SMALL: usize = 2 * 1024;
 
-/// A stream that fails when the other side takes nothing for too long.
+/// A stream that fails when the other side takes nothing for too long, or is gone before it has its answer.
 pub(super) struct Patient {
     stream: TcpStream,
     limit: Duration,
     activity: Arc<Activity>,
     /// Ends when patience does; there only while something is to be sent and is not taken.
     stalled: Option<BoxFuture<'static, ()>>,
+    /// Whether hyper waits for bytes: then it sees itself that none will come.
+    reading: bool,
+    /// Whether something was sent since the last flush.
+    sent: bool,
 }
 
 impl Patient {
     pub(super) const fn new(stream: TcpStream, limit: Duration, activity: Arc<Activity>) -> Self {
-        Self { stream, limit, activity, stalled: None }
+        Self { stream, limit, activity, stalled: None, reading: false, sent: false }
     }
 
     fn judge<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.activity.note();
-            self.stalled = None;
+            (self.stalled, self.sent) = (None, true);
             return written;
         }
         let limit = self.limit;
@@ -47,13 +52,26 @@ impl Patient {
     }
 }
 
+impl Patient {
+    /// Whether the client has closed its side. Wakes the task when it does, as long as it sends nothing before.
+    fn is_gone(&self, context: &mut Context<'_>) -> bool {
+        if self.stream.poll_read_ready(context).is_pending() {
+            return false;
+        }
+        let now = pin!(self.stream.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
+        matches!(now, Poll::Ready(Ok(now)) if now.is_read_closed())
+    }
+}
+
 impl AsyncRead for Patient {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.reading = read.is_pending();
+        read
     }
 }
 
@@ -85,6 +103,15 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper comes here whenever it has done what it could.
+        let sent = std::mem::take(&mut self.sent);
+        if !self.reading && self.is_gone(context) {
+            if !sent {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            // Who has just had an answer may have asked for another before closing its side: once more round.
+            context.waker().wake_by_ref();
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
