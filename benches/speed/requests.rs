@@ -58,7 +58,7 @@ pub(crate) async fn table() {
         for (index, row) in rows.iter().enumerate() {
             let lasts = if round == 0 { WARM_UP } else { LASTS };
             let rate = if chosen(index) {
-                load(row.server, row.requests, CLIENTS, lasts).await
+                load(row.server, row.requests, clients(), lasts).await
             } else {
                 Rate::default()
             };
@@ -85,6 +85,11 @@ pub(crate) async fn table() {
     }
     let of_few = median(rounds.iter().map(|rates| rates[2].per_second / rates[1].per_second).collect());
     println!("\nPolls with a million sessions, of those with 1,000: {of_few:.3}");
+}
+
+/// `CLIENTS`: how many at once.
+fn clients() -> usize {
+    std::env::var("CLIENTS").map_or(CLIENTS, |clients| clients.parse().unwrap())
 }
 
 /// `SESSIONS`: fewer than a million, for whoever has no minute.
