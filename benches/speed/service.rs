@@ -17,7 +17,8 @@ pub(crate) struct Service {
     /// The control API of its sandbox.
     pub(crate) sandbox: SocketAddr,
     pub(crate) app: App,
-    pub(crate) data: Arc<TempDir>,
+    /// Removed with it.
+    _data: TempDir,
 }
 
 /// An app, as it calls.
@@ -49,7 +50,7 @@ impl Service {
     /// A service with a fresh store. The limit on polls counts but never bites: in a bench one token is asked for more
     /// often than any app would.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
-        let data = Arc::new(tempfile::tempdir().unwrap());
+        let data = tempfile::tempdir().unwrap();
         let sandbox = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (folder, control) = (data.path().to_str().unwrap(), sandbox.to_string());
         let all = [
@@ -65,7 +66,7 @@ impl Service {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let app = App::new(&mut connection).await;
-        Self { process, sandbox, app, data }
+        Self { process, sandbox, app, _data: data }
     }
 
     /// Creates sessions, many at once; their tokens.
