@@ -18,7 +18,7 @@ pub(crate) struct Service {
     pub(crate) sandbox: SocketAddr,
     pub(crate) app: App,
     /// Removed with it.
-    _data: TempDir,
+    pub(crate) _data: Arc<TempDir>,
 }
 
 /// An app, as it calls.
@@ -50,7 +50,7 @@ impl Service {
     /// A service with a fresh store. The limit on polls counts but never bites: in a bench one token is asked for more
     /// often than any app would.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
-        let data = tempfile::tempdir().unwrap();
+        let data = Arc::new(tempfile::tempdir().unwrap());
         let sandbox = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (folder, control) = (data.path().to_str().unwrap(), sandbox.to_string());
         let all = [
