@@ -45,7 +45,7 @@ pub(crate) async fn table() {
     let app = App::new(&mut Connection::open(process.address()).await).await;
     network_sleep(SETTLE).await;
     row("and a developer, who has signed in and made a project", &process, None);
-    let service = Service { process, sandbox: telegram.control, app, _data: Arc::clone(&telegram.data) };
+    let service = Service { process, sandbox: telegram.control, app, data: Arc::clone(&telegram.data) };
     drop(service.sessions(WORK.min(how_many())).await);
     network_sleep(SETTLE).await;
     row(&format!("and {} sessions created since", WORK.min(how_many())), &service.process, None);

@@ -17,8 +17,8 @@ pub(crate) struct Service {
     /// The control API of its sandbox.
     pub(crate) sandbox: SocketAddr,
     pub(crate) app: App,
-    /// Removed with it.
-    pub(crate) _data: Arc<TempDir>,
+    #[expect(dead_code, reason = "the folder is removed when nobody holds it")]
+    pub(crate) data: Arc<TempDir>,
 }
 
 /// An app, as it calls.
@@ -66,7 +66,7 @@ impl Service {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let app = App::new(&mut connection).await;
-        Self { process, sandbox, app, _data: data }
+        Self { process, sandbox, app, data }
     }
 
     /// Creates sessions, many at once; their tokens.
