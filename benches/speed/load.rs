@@ -149,7 +149,7 @@ pub(crate) async fn load(
     for connection in asking {
         connection.await.unwrap();
     }
-    let (took, cpu) = (begun.elapsed(), server.cpu() - cpu);
+    let (took, cpu) = (begun.elapsed(), server.cpu().saturating_sub(cpu));
     let answered = f64::from(u32::try_from(answered.load(Ordering::Relaxed)).unwrap());
     Rate { per_second: answered / took.as_secs_f64(), server_micros: cpu.as_secs_f64() * 1e6 / answered }
 }

@@ -25,14 +25,16 @@ impl Process {
         std::thread::spawn(move || pass_on(BufReader::<ChildStdout>::new(stdout), &sender));
         std::thread::spawn(move || pass_on(BufReader::<ChildStderr>::new(stderr), &other));
         let mut printed = String::new();
-        for line in &lines {
-            if let Some(address) = find(&line) {
-                return Self { child, address };
-            }
+        let address = lines.iter().find_map(|line| {
             printed.push_str(&line);
             printed.push('\n');
-        }
-        panic!("it ended before it listened:\n{printed}");
+            find(&line)
+        });
+        let Some(address) = address else {
+            drop(child.wait());
+            panic!("it ended before it listened:\n{printed}");
+        };
+        Self { child, address }
     }
 
     /// Where it listens.

@@ -246,7 +246,7 @@ mod tests {
         number: u32,
     }
 
-    fn refusal(value: Value) -> String {
+    fn refusal(value: &Value) -> String {
         let refused = JsonBody::<Outer>::read(value.to_string().as_bytes()).unwrap().parse().unwrap_err();
         let ApiError::BadRequest(body) = refused else { panic!("{refused:?}") };
         body.0.error
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_without_the_value_and_without_the_names_of_types() {
         for body in [json!(null), json!([{ "number": 1 }]), json!("planted"), json!(7)] {
-            assert_eq!(refusal(body), "expected an object");
+            assert_eq!(refusal(&body), "expected an object");
         }
         for (body, told) in [
             (json!({ "inner": "planted" }), "`inner`: expected an object"),
@@ -267,8 +267,8 @@ mod tests {
             (json!({ "list": "planted" }), "`list`: expected a list"),
             (json!({ "list": [true] }), "`list[0]`: expected a string"),
         ] {
-            assert_eq!(refusal(body), told);
+            assert_eq!(refusal(&body), told);
         }
-        assert_eq!(refusal(json!({ "inner": {} })), "missing field `number`");
+        assert_eq!(refusal(&json!({ "inner": {} })), "missing field `number`");
     }
 }

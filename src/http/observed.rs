@@ -60,7 +60,7 @@ impl<E: Endpoint> Endpoint for Observed<E> {
             route: route(path),
             public: cors::is_public(path),
         };
-        let quick = self.quick.as_ref().and_then(|quick| Some((quick, quick.asked(&request)?)));
+        let quick = self.quick.as_ref().and_then(|quick| Some((quick, Quick::asked(&request)?)));
         let answered = match quick {
             Some((quick, asked)) => {
                 if asked == Asked::Create {

@@ -46,7 +46,7 @@ impl Quick {
     }
 
     /// What the request looks like, if it is one of the two.
-    pub(super) fn asked(&self, request: &Request) -> Option<Asked> {
+    pub(super) fn asked(request: &Request) -> Option<Asked> {
         let asked = match request.uri().path() {
             "/api/v1/verify/public" => Asked::Poll,
             "/api/v1/generate/public" => Asked::Create,

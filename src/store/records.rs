@@ -11,7 +11,7 @@ use crate::domain::seal::UnsealError;
 /// The version of a record's JSON; a newer one is refused rather than half understood.
 const VERSION: u8 = 1;
 /// Bytes of a usual record, and some more.
-const ROOM: usize = 2 * 1024;
+const ROOM: usize = 1024;
 
 /// Seals `value` for the place `name`.
 pub(super) fn encode<T: Serialize>(sealer: &Sealer, name: &str, value: &T) -> Result<Vec<u8>, StoreError> {
@@ -19,8 +19,8 @@ pub(super) fn encode<T: Serialize>(sealer: &Sealer, name: &str, value: &T) -> Re
     let mut json = Zeroizing::new(Vec::with_capacity(ROOM));
     serde_json::to_writer(&mut *json, value)
         .map_err(|error| StoreError::Unavailable(format!("{name} cannot be encoded: {error}")))?;
-    let sealed = sealer.seal(name, &json);
-    Ok([&[VERSION][..], &sealed].concat())
+    let contents = sealer.seal(name, &json);
+    Ok([&[VERSION][..], &contents].concat())
 }
 
 /// Opens what [`encode`] made for the same place.

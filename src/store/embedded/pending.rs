@@ -65,11 +65,15 @@ mod tests {
         let until = Timestamp::from_millis(1);
         let keys: Vec<_> =
             (0..MOST + 9).map(|_| Key::new(&state, &SessionToken::new(&ids).id(), &project)).collect();
-        keys.iter().for_each(|key| pending.remember(*key, until));
+        for key in &keys {
+            pending.remember(*key, until);
+        }
         assert_eq!(pending.0.len(), MOST);
         assert_eq!(keys.iter().filter(|key| pending.until(**key).is_none()).count(), 9);
         let full = pending.0.capacity();
-        keys.iter().for_each(|key| pending.forget(*key));
+        for key in &keys {
+            pending.forget(*key);
+        }
         assert!(pending.0.is_empty() && pending.0.capacity() < full / 8, "{}", pending.0.capacity());
     }
 
