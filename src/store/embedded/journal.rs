@@ -57,14 +57,20 @@ impl Journal {
     fn follow(&mut self) -> Result<()> {
         loop {
             let number = self.newest.number + 1;
-            let next = match File::open(path(&self.folder, number)) {
-                Ok(file) => Held { number, file },
-                // Removed files are followed by others, which may be removed as well.
-                Err(error) if error.kind() == ErrorKind::NotFound && self.newest.is_removed()? => {
-                    newest(&self.folder)?
+            let path = path(&self.folder, number);
+            // Nearly always it is not there, and to see that takes no descriptor: the process may have none left.
+            let next = if path.try_exists()? {
+                match File::open(path) {
+                    Ok(file) => Held { number, file },
+                    // Removed between the two.
+                    Err(error) if error.kind() == ErrorKind::NotFound => newest(&self.folder)?,
+                    Err(error) => return Err(error),
                 }
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(error),
+            } else if self.newest.is_removed()? {
+                // Removed files are followed by others, which may be removed as well.
+                newest(&self.folder)?
+            } else {
+                return Ok(());
             };
             self.older.push(std::mem::replace(&mut self.newest, next));
         }
