@@ -195,9 +195,10 @@ impl Tree {
         }
         writes.commit().map_err(unavailable)?;
         let gathered = self.gathered.fetch_add(bytes as u64, Ordering::Relaxed);
-        // The flusher does this, but nobody may wait for that.
+        // The flusher does this, but nobody may wait for that. It is written whatever comes of it; the flusher meets the
+        // error when it tries the same.
         if gathered > MEMTABLES {
-            self.keep_up()?;
+            drop(self.keep_up());
         }
         Ok(())
     }
@@ -210,8 +211,11 @@ impl Tree {
         }
         if self.keyspace.sealed_memtable_count() < SEALED && self.keyspace.l0_table_count() < UNMERGED {
             // Of two that come here at once the second one makes a small file.
-            self.gathered.store(0, Ordering::Relaxed);
-            self.keyspace.rotate_memtable().map_err(unavailable)?;
+            let gathered = self.gathered.swap(0, Ordering::Relaxed);
+            if let Err(error) = self.keyspace.rotate_memtable() {
+                self.gathered.fetch_add(gathered, Ordering::Relaxed);
+                return Err(unavailable(error));
+            }
             return Ok(true);
         }
         Ok(self.gathered.load(Ordering::Relaxed) <= MEMTABLES)
