@@ -160,6 +160,8 @@ mod tests {
             others.insert(number.to_be_bytes(), vec![7; 1000]).unwrap();
         }
         former.flush().unwrap();
+        drop((others, former));
+        former::until_closed(directory);
     }
 
     #[test]
@@ -174,10 +176,12 @@ mod tests {
             Err(StoreError::Corrupt("of another mode".to_owned()))
         });
         assert!(matches!(refused, Err(StoreError::Corrupt(_))));
+        former::until_closed(directory);
         assert!(directory.join("db").exists() && !directory.join("database").exists());
         let held = sled::open(directory).unwrap();
         assert!(refusal(directory).contains("is in use by another process"));
         drop(held);
+        former::until_closed(directory);
         std::fs::create_dir_all(directory.join("database.new")).unwrap();
         {
             let (engine, _lock) = open(directory, CACHE, |_| Ok(())).unwrap();

@@ -121,3 +121,11 @@ pub(super) fn may_be_set_aside(directory: &Path) -> std::io::Result<()> {
 fn unavailable(error: sled::Error) -> StoreError {
     StoreError::Unavailable(format!("the store of before: {error}"))
 }
+
+/// Waits until nothing has it open: sled closes it a moment after it is dropped.
+#[cfg(test)]
+pub(super) fn until_closed(directory: &Path) {
+    while File::open(directory.join("db")).unwrap().try_lock().is_err() {
+        std::thread::yield_now();
+    }
+}

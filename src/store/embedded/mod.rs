@@ -339,8 +339,12 @@ mod tests {
         let canary = records::encode(&sealer(7), MASTER_KEY, &()).unwrap();
         records.insert(MASTER_KEY, canary).unwrap();
         drop((records, former));
-        let open = |mode, key| EmbeddedStore::open(folder.path(), 1 << 20, mode, sealer(key));
-        assert!(matches!(open(Mode::Telegram, 7).await, Err(StoreError::OtherMode { .. })));
+        let open = |mode, key| {
+            former::until_closed(folder.path());
+            EmbeddedStore::open(folder.path(), 1 << 20, mode, sealer(key))
+        };
+        let other = open(Mode::Telegram, 7).await.unwrap_err();
+        assert!(matches!(other, StoreError::OtherMode { .. }), "{other}");
         assert!(matches!(open(Mode::Sandbox, 8).await, Err(StoreError::OtherKey { .. })));
         let as_is = EmbeddedStore::open_as_is(folder.path(), 1 << 20, Mode::Sandbox, sealer(7)).await;
         assert!(matches!(as_is, Err(StoreError::Former(_))));
