@@ -9,6 +9,7 @@ use std::fs::TryLockError;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::damage;
 use super::engine::Engine;
 use super::former;
 use super::former::Former;
@@ -57,6 +58,7 @@ fn open_database(directory: &Path, database: &Path, cache_bytes: u64) -> Result<
             place = directory.display()
         )));
     }
+    damage::look(database).map_err(unavailable)?;
     Engine::open(database, cache_bytes)
 }
 

@@ -89,18 +89,25 @@ impl Held {
     }
 }
 
-fn path(folder: &Path, number: u64) -> PathBuf {
+/// The file of the log with this number.
+pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number}{SUFFIX}"))
 }
 
-fn newest(folder: &Path) -> Result<Held> {
-    let mut highest = None;
+/// The numbers of the files of the log, the newest last.
+pub(super) fn numbers(folder: &Path) -> Result<Vec<u64>> {
+    let mut numbers = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse::<u64>().ok());
-        highest = highest.max(number);
+        numbers.extend(name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse::<u64>().ok()));
     }
-    let number = highest.ok_or_else(|| Error::new(ErrorKind::NotFound, "the database has no log"))?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn newest(folder: &Path) -> Result<Held> {
+    let number = numbers(folder)?.pop();
+    let number = number.ok_or_else(|| Error::new(ErrorKind::NotFound, "the database has no log"))?;
     Ok(Held { number, file: File::open(path(folder, number))? })
 }
 

@@ -2,6 +2,7 @@
 //! A write is acknowledged after it is durable; one thread sees to that for all who wait (group commit).
 
 mod creations;
+mod damage;
 mod deliveries;
 mod delivery_keys;
 mod engine;
