@@ -82,11 +82,10 @@ fn describe(settings: &Settings, key: Option<&Secret<[u8; 32]>>) -> String {
 
 async fn store(settings: &Settings, sealer: &Sealer) -> Result<String, String> {
     let directory = settings.data_dir.join("store");
-    if !directory.exists() {
-        return Ok("not made yet; the first start makes it".to_owned());
-    }
-    match EmbeddedStore::open(&directory, settings.cache_bytes, settings.mode, sealer.clone()).await {
-        Ok(store) => {
+    match EmbeddedStore::open_as_is(&directory, settings.cache_bytes, settings.mode, sealer.clone()).await {
+        Ok(None) => Ok("not made yet; the first start makes it".to_owned()),
+        Err(error @ StoreError::Former(_)) => Ok(error.to_string()),
+        Ok(Some(store)) => {
             store.ping().await.map(|()| "a durable write works".to_owned()).map_err(|error| error.to_string())
         }
         Err(StoreError::InUse(_)) => Ok("ok (in use)".to_owned()),

@@ -186,8 +186,5 @@ fn in_use_unless_forced(error: VaultError) -> MoveError {
 /// The service's store, which only one process opens; `None` where there has never been one.
 async fn open_store(place: &Moving, sealer: Sealer) -> Result<Option<EmbeddedStore>, StoreError> {
     let directory = place.data_dir.join("store");
-    if !directory.exists() {
-        return Ok(None);
-    }
-    EmbeddedStore::open(&directory, CACHE_BYTES, place.mode, sealer).await.map(Some)
+    EmbeddedStore::open_as_is(&directory, CACHE_BYTES, place.mode, sealer).await
 }

@@ -50,6 +50,9 @@ pub enum StoreError {
     /// Another process has the embedded store open.
     #[error("the store in {0} is in use by another process: stop it, or give this one its own --data-dir")]
     InUse(String),
+    /// An earlier version made the embedded store, and this process is not to move it.
+    #[error("the store in {0} is of an earlier version of this program: the first start of `serve` moves it")]
+    Former(String),
     /// A record is not what was written.
     #[error("the record {0} of the store is damaged; restore the data directory from a backup, or remove it")]
     Corrupt(String),

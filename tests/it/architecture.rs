@@ -49,6 +49,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("poem", &["http/", "sandbox/console", "telemetry.rs"]),
     ("fjall", &["store/embedded/", "telemetry.rs"]),
     ("sled::", &["store/embedded/former.rs"]),
+    ("xxhash_rust", &["store/embedded/damage.rs"]),
     ("jsonwebtoken", &["domain/proof.rs"]),
     ("argon2", &["domain/developer.rs"]),
     ("hmac", &["domain/delivery/signature.rs", "domain/seal.rs", "sandbox/"]),

@@ -77,6 +77,18 @@ async fn what_is_broken_is_named_with_what_to_do() {
     broken(&[], &[], "store", "restore master.key");
     assert!(!key.exists(), "doctor makes no key");
     std::fs::write(&key, kept).unwrap();
+    // A store that an earlier version made is not moved, nor is one made.
+    let (store, kept) = (world.folder.path().join("data/store"), world.folder.path().join("kept"));
+    std::fs::rename(&store, &kept).unwrap();
+    std::fs::create_dir(&store).unwrap();
+    let (_, output) = doctor(&world, &[], &[]);
+    assert!(has(&output, "ok", "store", "not made yet"), "{output}");
+    drop(sled::open(&store).unwrap());
+    let (_, output) = doctor(&world, &[], &[]);
+    assert!(has(&output, "ok", "store", "the first start of `serve` moves it"), "{output}");
+    assert!(store.join("db").exists() && !store.join("database").exists());
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::rename(&kept, &store).unwrap();
     // A damaged session.
     let session = world.session_folder().join("account.session");
     let good = std::fs::read(&session).unwrap();

@@ -193,6 +193,7 @@ impl From<StoreError> for AppError {
                 )
             }
             StoreError::InUse(_)
+            | StoreError::Former(_)
             | StoreError::Corrupt(_)
             | StoreError::OtherMode { .. }
             | StoreError::OtherKey { .. } => ApiError::internal(&error).into(),

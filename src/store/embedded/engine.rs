@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use fjall::AbstractTree as _;
 use fjall::KeyspaceCreateOptions;
 use fjall::PersistMode;
 use fjall::compaction::Leveled;
@@ -114,7 +115,10 @@ impl Engine {
     /// A tree, empty if it is new.
     pub(super) fn tree(&self, name: &str) -> Result<Tree, StoreError> {
         let keyspace = self.database.keyspace(name, options).map_err(unavailable)?;
-        Ok(Tree { engine: self.clone(), keyspace, gathered: Arc::default() })
+        // What was replayed is in memory, too: else many short lives would never make a file of it.
+        let replayed = keyspace.tree.active_memtable();
+        let bytes = replayed.size().saturating_add((replayed.len() * ENTRY) as u64);
+        Ok(Tree { engine: self.clone(), keyspace, gathered: Arc::new(AtomicU64::new(bytes)) })
     }
 
     /// Where it is.
@@ -191,9 +195,10 @@ impl Tree {
         }
         writes.commit().map_err(unavailable)?;
         let gathered = self.gathered.fetch_add(bytes as u64, Ordering::Relaxed);
-        // The flusher does this, but nobody may wait for that.
+        // The flusher does this, but nobody may wait for that. It is written whatever comes of it; the flusher meets the
+        // error when it tries the same.
         if gathered > MEMTABLES {
-            self.keep_up()?;
+            drop(self.keep_up());
         }
         Ok(())
     }
@@ -206,8 +211,11 @@ impl Tree {
         }
         if self.keyspace.sealed_memtable_count() < SEALED && self.keyspace.l0_table_count() < UNMERGED {
             // Of two that come here at once the second one makes a small file.
-            self.gathered.store(0, Ordering::Relaxed);
-            self.keyspace.rotate_memtable().map_err(unavailable)?;
+            let gathered = self.gathered.swap(0, Ordering::Relaxed);
+            if let Err(error) = self.keyspace.rotate_memtable() {
+                self.gathered.fetch_add(gathered, Ordering::Relaxed);
+                return Err(unavailable(error));
+            }
             return Ok(true);
         }
         Ok(self.gathered.load(Ordering::Relaxed) <= MEMTABLES)
@@ -294,4 +302,33 @@ pub(super) fn errors() -> u64 {
 fn unavailable(error: fjall::Error) -> StoreError {
     ERRORS.fetch_add(1, Ordering::SeqCst);
     StoreError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_short_lives_write_becomes_a_file_once_it_is_enough() {
+        let folder = tempfile::tempdir().unwrap();
+        for life in 0..24_u8 {
+            let engine = Engine::open(folder.path(), 1 << 20).unwrap();
+            let tree = engine.tree("records").unwrap();
+            assert!(tree.keep_up().unwrap());
+            for number in 0..8_u8 {
+                tree.insert([life, number], vec![number; 1 << 16]).unwrap();
+            }
+            assert!(tree.gathered.load(Ordering::Relaxed) < 2 * MEMTABLE, "life {life}");
+            while tree.keyspace.sealed_memtable_count() > 0 {
+                std::thread::yield_now();
+            }
+        }
+        let engine = Engine::open(folder.path(), 1 << 20).unwrap();
+        let tree = engine.tree("records").unwrap();
+        assert!(tree.keyspace.table_count() > 0);
+        assert!(tree.keyspace.tree.active_memtable().size() < MEMTABLE);
+        for life in 0..24_u8 {
+            assert_eq!(tree.get([life, 7]).unwrap().unwrap().len(), 1 << 16);
+        }
+    }
 }

@@ -25,6 +25,12 @@ const GATHERED: Duration = Duration::from_micros(100);
 
 type Waiting = oneshot::Sender<Result<(), String>>;
 
+/// What the thread does where a write may be lost, and also when it panics: none is taken after that.
+struct Failing {
+    engine: Engine,
+    failed: watch::Sender<bool>,
+}
+
 /// Makes writes durable, many at once.
 #[derive(Debug)]
 pub(super) struct Flusher {
@@ -35,6 +41,21 @@ pub(super) struct Flusher {
     durable: Arc<AtomicU64>,
     /// Whether a write has failed: none is taken after that, until the store is opened anew.
     failed: watch::Sender<bool>,
+}
+
+impl Failing {
+    fn fail(&self) {
+        self.engine.halt();
+        self.failed.send_replace(true);
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fail();
+        }
+    }
 }
 
 impl Flusher {
@@ -50,7 +71,7 @@ impl Flusher {
         let (sender, receiver) = mpsc::channel::<Waiting>();
         let (written, durable) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let failed = watch::Sender::new(false);
-        let failing = failed.clone();
+        let failing = Failing { engine: engine.clone(), failed: failed.clone() };
         let runtime = Handle::try_current();
         let runtime = runtime.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let (seen, reached) = (Arc::clone(&written), Arc::clone(&durable));
@@ -71,12 +92,15 @@ impl Flusher {
                 if outcome.is_ok() {
                     reached.store(up_to, Ordering::SeqCst);
                 } else {
-                    engine.halt();
-                    failing.send_replace(true);
+                    failing.fail();
                 }
                 tell(&runtime, waiting, &outcome);
                 if outcome.is_ok() {
                     outcome = keep_up(&trees);
+                }
+                // Nobody may come who would be told.
+                if outcome.is_err() {
+                    failing.fail();
                 }
             }
         };
@@ -85,6 +109,7 @@ impl Flusher {
             thread.map_err(|error| StoreError::Unavailable(format!("no thread for the flusher: {error}")))?;
         Ok(Self { queue: Some(sender), thread: Some(thread), written, durable, failed })
     }
+
     /// Numbers a write that was just made.
     pub(super) fn number(&self) -> u64 {
         self.written.fetch_add(1, Ordering::SeqCst) + 1
@@ -154,5 +179,28 @@ impl Drop for Flusher {
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the store's flusher had panicked");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_write_is_taken_after_the_thread_panicked() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::open(folder.path(), 1 << 20).unwrap();
+        let tree = engine.tree("records").unwrap();
+        tree.insert("before", "it").unwrap();
+        let failed = watch::Sender::new(false);
+        let failing = Failing { engine, failed: failed.clone() };
+        let thread = std::thread::spawn(move || {
+            let _failing = failing;
+            panic!("for the test");
+        });
+        assert!(thread.join().is_err());
+        assert!(*failed.borrow());
+        assert!(tree.insert("after", "it").is_err());
+        assert!(tree.get("before").unwrap().is_some());
     }
 }

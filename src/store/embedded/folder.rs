@@ -2,15 +2,17 @@
 //! and so is one that holds what a former store held.
 //!
 //! `lock`: held by the process that has the store. `database`: what it keeps. `database.new`: not finished, a start begins it
-//! anew. `database.moved`: finished, but the former store is still beside it.
+//! anew. `database.moved`: finished, but the former store is still beside it. `former`: what that store was.
 
 use std::fs::File;
 use std::fs::TryLockError;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::damage;
 use super::engine::Engine;
 use super::former;
+use super::former::Former;
 use crate::store::StoreError;
 
 /// The trees that there are.
@@ -20,14 +22,35 @@ pub(super) const TREES: [&str; 3] = ["records", "sessions", "projects"];
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "held")] File);
 
-/// Opens the database in a store's folder, and makes both if they are not there.
-pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<(Engine, Lock), StoreError> {
+/// Opens the database in a store's folder, and makes both if they are not there. `check` is asked of a former store before
+/// it is moved.
+pub(super) fn open(
+    directory: &Path,
+    cache_bytes: u64,
+    check: impl FnOnce(&Former) -> Result<(), StoreError>,
+) -> Result<(Engine, Lock), StoreError> {
     std::fs::create_dir_all(directory).map_err(unavailable)?;
     let lock = lock(directory)?;
     let database = directory.join("database");
     if !database.try_exists().map_err(unavailable)? {
-        make(directory, &database, cache_bytes)?;
-    } else if former::is_in(directory) {
+        make(directory, &database, cache_bytes, check)?;
+    }
+    Ok((open_database(directory, &database, cache_bytes)?, lock))
+}
+
+/// Opens the database in a store's folder as it is: nothing is made, and nothing is moved. `None`: there is none yet.
+pub(super) fn open_as_is(directory: &Path, cache_bytes: u64) -> Result<Option<(Engine, Lock)>, StoreError> {
+    let is_there = |name: &str| directory.join(name).try_exists().map_err(unavailable);
+    if !is_there("database")? {
+        let former = former::is_in(directory) || is_there("database.moved")?;
+        return if former { Err(StoreError::Former(directory.display().to_string())) } else { Ok(None) };
+    }
+    let lock = lock(directory)?;
+    Ok(Some((open_database(directory, &directory.join("database"), cache_bytes)?, lock)))
+}
+
+fn open_database(directory: &Path, database: &Path, cache_bytes: u64) -> Result<Engine, StoreError> {
+    if former::is_in(directory) {
         // An older version of this program does not see the database, and begins anew.
         return Err(StoreError::Unavailable(format!(
             "{place} holds two databases: `database`, and `db` of an older version of this program, which must not run on it \
@@ -35,7 +58,8 @@ pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<(Engine, Lock),
             place = directory.display()
         )));
     }
-    Ok((Engine::open(&database, cache_bytes)?, lock))
+    damage::look(database).map_err(unavailable)?;
+    Engine::open(database, cache_bytes)
 }
 
 fn lock(directory: &Path) -> Result<Lock, StoreError> {
@@ -48,20 +72,33 @@ fn lock(directory: &Path) -> Result<Lock, StoreError> {
     }
 }
 
-fn make(directory: &Path, database: &Path, cache_bytes: u64) -> Result<(), StoreError> {
+fn make(
+    directory: &Path,
+    database: &Path,
+    cache_bytes: u64,
+    check: impl FnOnce(&Former) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let (unfinished, moved) = (directory.join("database.new"), directory.join("database.moved"));
-    let mut finished = unfinished.clone();
-    if former::is_in(directory) || moved.try_exists().map_err(unavailable)? {
-        if !moved.try_exists().map_err(unavailable)? {
-            build(&unfinished, cache_bytes, |engine| former::copy(directory, engine))?;
-            rename(directory, &unfinished, &moved)?;
+    let is_moved = moved.try_exists().map_err(unavailable)?;
+    if !former::is_in(directory) {
+        if is_moved {
+            former::set_aside(directory).map_err(unavailable)?;
+            return rename(directory, &moved, database);
         }
-        former::remove(directory).map_err(unavailable)?;
-        finished = moved;
-    } else {
         build(&unfinished, cache_bytes, |_| Ok(()))?;
+        return rename(directory, &unfinished, database);
     }
-    rename(directory, &finished, database)
+    former::may_be_set_aside(directory).map_err(unavailable)?;
+    // Held until its files have another name: no older version can write what would be left behind.
+    let former = Former::open(directory, cache_bytes)?;
+    check(&former)?;
+    if !is_moved {
+        tracing::info!(place = %directory.display(), "moving the store to its new database; this happens once");
+        build(&unfinished, cache_bytes, |engine| former.copy(engine))?;
+        rename(directory, &unfinished, &moved)?;
+    }
+    former::set_aside(directory).map_err(unavailable)?;
+    rename(directory, &moved, database)
 }
 
 /// Makes a database; when this returns it is closed, and durable.
@@ -98,7 +135,7 @@ mod tests {
     const CACHE: u64 = 1 << 20;
 
     fn refusal(directory: &Path) -> String {
-        open(directory, CACHE).unwrap_err().to_string()
+        open(directory, CACHE, |_| Ok(())).unwrap_err().to_string()
     }
 
     #[test]
@@ -108,11 +145,11 @@ mod tests {
         std::fs::create_dir_all(directory.join("database.new/keyspaces/nonsense")).unwrap();
         std::fs::write(directory.join("database.new/0.jnl"), "cut short").unwrap();
         {
-            let (engine, _lock) = open(&directory, CACHE).unwrap();
+            let (engine, _lock) = open(&directory, CACHE, |_| Ok(())).unwrap();
             engine.tree("records").unwrap().insert("key", "value").unwrap();
-            assert!(matches!(open(&directory, CACHE), Err(StoreError::InUse(_))));
+            assert!(matches!(open(&directory, CACHE, |_| Ok(())), Err(StoreError::InUse(_))));
         }
-        let (engine, _lock) = open(&directory, CACHE).unwrap();
+        let (engine, _lock) = open(&directory, CACHE, |_| Ok(())).unwrap();
         assert_eq!(engine.tree("records").unwrap().get("key").unwrap().as_deref(), Some(&b"value"[..]));
         assert!(!directory.join("database.new").exists());
     }
@@ -125,6 +162,8 @@ mod tests {
             others.insert(number.to_be_bytes(), vec![7; 1000]).unwrap();
         }
         former.flush().unwrap();
+        drop((others, former));
+        former::until_closed(directory);
     }
 
     #[test]
@@ -132,31 +171,55 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path();
         put_former(directory, "a");
+        assert!(matches!(open_as_is(directory, CACHE), Err(StoreError::Former(_))));
+        let refused = open(directory, CACHE, |former| {
+            assert_eq!(former.get("sessions", "a").unwrap().unwrap(), b"former");
+            assert_eq!(former.get("records", "a").unwrap(), None);
+            Err(StoreError::Corrupt("of another mode".to_owned()))
+        });
+        assert!(matches!(refused, Err(StoreError::Corrupt(_))));
+        former::until_closed(directory);
+        assert!(directory.join("db").exists() && !directory.join("database").exists());
         let held = sled::open(directory).unwrap();
         assert!(refusal(directory).contains("is in use by another process"));
         drop(held);
+        former::until_closed(directory);
         std::fs::create_dir_all(directory.join("database.new")).unwrap();
         {
-            let (engine, _lock) = open(directory, CACHE).unwrap();
+            let (engine, _lock) = open(directory, CACHE, |_| Ok(())).unwrap();
             assert_eq!(engine.tree("sessions").unwrap().get("a").unwrap().as_deref(), Some(&b"former"[..]));
             let others: Vec<_> = engine.tree("others").unwrap().range(..).map(Result::unwrap).collect();
             assert_eq!(others.len(), 3_000);
             assert!(others.iter().all(|(_, value)| **value == [7; 1000]));
             engine.tree("sessions").unwrap().insert("a", "since").unwrap();
         }
-        let names: Vec<_> =
+        let mut names: Vec<_> =
             std::fs::read_dir(directory).unwrap().map(|one| one.unwrap().file_name()).collect();
-        assert_eq!(names.len(), 2, "{names:?}");
+        names.sort();
+        assert_eq!(names, ["database", "former", "lock"]);
+        assert!(matches!(open_as_is(directory, CACHE), Ok(Some(_))));
+        // What it was is whole, and can be put back.
+        let former = sled::open(directory.join("former")).unwrap();
+        assert_eq!(former.open_tree("others").unwrap().len(), 3_000);
+        drop(former);
         // Cut short before the former one was removed.
         std::fs::rename(directory.join("database"), directory.join("database.moved")).unwrap();
         put_former(directory, "b");
+        assert!(refusal(directory).contains("is there already"));
+        std::fs::remove_dir_all(directory.join("former")).unwrap();
+        assert!(matches!(open_as_is(directory, CACHE), Err(StoreError::Former(_))));
         {
-            let (engine, _lock) = open(directory, CACHE).unwrap();
+            let (engine, _lock) = open(directory, CACHE, |_| Ok(())).unwrap();
             let sessions = engine.tree("sessions").unwrap();
             assert_eq!(sessions.get("a").unwrap().as_deref(), Some(&b"since"[..]));
             assert_eq!(sessions.get("b").unwrap(), None, "it had been copied");
             assert!(!directory.join("db").exists());
         }
+        // Cut short while its files were put aside.
+        std::fs::rename(directory.join("database"), directory.join("database.moved")).unwrap();
+        std::fs::rename(directory.join("former/conf"), directory.join("conf")).unwrap();
+        drop(open(directory, CACHE, |_| Ok(())).unwrap());
+        assert!(directory.join("former/conf").exists() && !directory.join("conf").exists());
         // An older version ran on the folder.
         put_former(directory, "c");
         assert!(refusal(directory).contains("holds two databases"));

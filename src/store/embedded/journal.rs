@@ -57,14 +57,20 @@ impl Journal {
     fn follow(&mut self) -> Result<()> {
         loop {
             let number = self.newest.number + 1;
-            let next = match File::open(path(&self.folder, number)) {
-                Ok(file) => Held { number, file },
-                // Removed files are followed by others, which may be removed as well.
-                Err(error) if error.kind() == ErrorKind::NotFound && self.newest.is_removed()? => {
-                    newest(&self.folder)?
+            let path = path(&self.folder, number);
+            // Nearly always it is not there, and to see that takes no descriptor: the process may have none left.
+            let next = if path.try_exists()? {
+                match File::open(path) {
+                    Ok(file) => Held { number, file },
+                    // Removed between the two.
+                    Err(error) if error.kind() == ErrorKind::NotFound => newest(&self.folder)?,
+                    Err(error) => return Err(error),
                 }
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(error),
+            } else if self.newest.is_removed()? {
+                // Removed files are followed by others, which may be removed as well.
+                newest(&self.folder)?
+            } else {
+                return Ok(());
             };
             self.older.push(std::mem::replace(&mut self.newest, next));
         }
@@ -83,18 +89,25 @@ impl Held {
     }
 }
 
-fn path(folder: &Path, number: u64) -> PathBuf {
+/// The file of the log with this number.
+pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number}{SUFFIX}"))
 }
 
-fn newest(folder: &Path) -> Result<Held> {
-    let mut highest = None;
+/// The numbers of the files of the log, the newest last.
+pub(super) fn numbers(folder: &Path) -> Result<Vec<u64>> {
+    let mut numbers = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse::<u64>().ok());
-        highest = highest.max(number);
+        numbers.extend(name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse::<u64>().ok()));
     }
-    let number = highest.ok_or_else(|| Error::new(ErrorKind::NotFound, "the database has no log"))?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn newest(folder: &Path) -> Result<Held> {
+    let number = numbers(folder)?.pop();
+    let number = number.ok_or_else(|| Error::new(ErrorKind::NotFound, "the database has no log"))?;
     Ok(Held { number, file: File::open(path(folder, number))? })
 }
 

@@ -2,6 +2,7 @@
 //! A write is acknowledged after it is durable; one thread sees to that for all who wait (group commit).
 
 mod creations;
+mod damage;
 mod deliveries;
 mod delivery_keys;
 mod engine;
@@ -46,6 +47,8 @@ use crate::domain::login::PendingSignIn;
 use crate::domain::seal::Sealer;
 use crate::lifecycle::network_sleep;
 
+/// The tree of what is neither a session nor a project.
+const RECORDS: &str = "records";
 const MODE: &str = "meta/mode";
 const MASTER_KEY: &str = "meta/master_key";
 const PING: &str = "meta/ping";
@@ -94,44 +97,56 @@ impl EmbeddedStore {
         opened.await.map_err(|_| StoreError::Unavailable("opening it panicked".to_owned()))?
     }
 
+    /// Opens the store in `directory` as it is, to look at it or to change a record: makes none (`None`), and does not
+    /// move one that an earlier version made.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`StoreError::Former`].
+    pub async fn open_as_is(
+        directory: &Path,
+        cache_bytes: u64,
+        mode: Mode,
+        sealer: Sealer,
+    ) -> Result<Option<Self>, StoreError> {
+        let directory = directory.to_owned();
+        let opened = tokio::task::spawn_blocking(move || {
+            let opened = folder::open_as_is(&directory, cache_bytes)?;
+            opened.map(|opened| Self::of(opened, &directory, mode, sealer)).transpose()
+        });
+        opened.await.map_err(|_| StoreError::Unavailable("opening it panicked".to_owned()))?
+    }
+
     fn open_blocking(
         directory: &Path,
         cache_bytes: u64,
         mode: Mode,
         sealer: Sealer,
     ) -> Result<Self, StoreError> {
-        let place = directory.display().to_string();
-        let (engine, lock) = folder::open(directory, cache_bytes)?;
+        let opened = folder::open(directory, cache_bytes, |former| {
+            let (found, canary) = (former.get(RECORDS, MODE)?, former.get(RECORDS, MASTER_KEY)?);
+            check(directory, (mode, found.as_deref()), (&sealer, canary.as_deref()))
+        })?;
+        Self::of(opened, directory, mode, sealer)
+    }
+
+    fn of(
+        (engine, lock): (Engine, folder::Lock),
+        directory: &Path,
+        mode: Mode,
+        sealer: Sealer,
+    ) -> Result<Self, StoreError> {
         // Not before the folder is ours.
         space::clear(directory);
-        let records = engine.tree("records")?;
-        match records.get(MODE)? {
-            None => {
-                let name =
-                    serde_json::to_vec(&mode).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-                records.insert(MODE, name)?;
-            }
-            Some(found) => {
-                let found =
-                    serde_json::from_slice(&found).map_err(|_| StoreError::Corrupt(MODE.to_owned()))?;
-                if found != mode {
-                    return Err(StoreError::OtherMode { place, found, expected: mode });
-                }
-            }
+        let records = engine.tree(RECORDS)?;
+        let (found, canary) = (records.get(MODE)?, records.get(MASTER_KEY)?);
+        check(directory, (mode, found.as_deref()), (&sealer, canary.as_deref()))?;
+        if found.is_none() {
+            let name =
+                serde_json::to_vec(&mode).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            records.insert(MODE, name)?;
         }
-        // A canary: a wrong master key is told at start, not at the first sign-in.
-        match records.get(MASTER_KEY)? {
-            None => {
-                records.insert(MASTER_KEY, records::encode(&sealer, MASTER_KEY, &())?)?;
-            }
-            Some(canary) => {
-                records::decode::<()>(&sealer, MASTER_KEY, &canary).map_err(|error| {
-                    if let StoreError::OtherKey { sealed_with, configured, .. } = error {
-                        return StoreError::OtherKey { place, sealed_with, configured };
-                    }
-                    error
-                })?;
-            }
+        if canary.is_none() {
+            records.insert(MASTER_KEY, records::encode(&sealer, MASTER_KEY, &())?)?;
         }
         let sessions = engine.tree("sessions")?;
         let projects = Projects::open(&engine, &sealer)?;
@@ -174,6 +189,29 @@ impl EmbeddedStore {
         self.0.records.remove(name)?;
         self.0.flusher.flushed().await
     }
+}
+
+/// Whether a store is of this mode, and was made with this master key: a wrong one is told at start, not at the first
+/// sign-in. What a store says of itself it may not have said yet.
+fn check(
+    place: &Path,
+    (mode, found): (Mode, Option<&[u8]>),
+    (sealer, canary): (&Sealer, Option<&[u8]>),
+) -> Result<(), StoreError> {
+    let place = place.display().to_string();
+    if let Some(found) = found {
+        let found = serde_json::from_slice(found).map_err(|_| StoreError::Corrupt(MODE.to_owned()))?;
+        if found != mode {
+            return Err(StoreError::OtherMode { place, found, expected: mode });
+        }
+    }
+    let Some(canary) = canary else { return Ok(()) };
+    records::decode::<()>(sealer, MASTER_KEY, canary).map_err(|error| {
+        if let StoreError::OtherKey { sealed_with, configured, .. } = error {
+            return StoreError::OtherKey { place, sealed_with, configured };
+        }
+        error
+    })
 }
 
 #[async_trait]
@@ -290,5 +328,30 @@ mod tests {
             1 << 20,
             "what is in memory can be read"
         );
+    }
+
+    #[tokio::test]
+    async fn a_former_store_of_another_mode_or_key_is_refused_before_it_is_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        let sealer = |key| Sealer::new(&[key; 32], Ids::from_seed([0; 32]));
+        let former = sled::open(folder.path()).unwrap();
+        let records = former.open_tree(RECORDS).unwrap();
+        records.insert(MODE, serde_json::to_vec(&Mode::Sandbox).unwrap()).unwrap();
+        let canary = records::encode(&sealer(7), MASTER_KEY, &()).unwrap();
+        records.insert(MASTER_KEY, canary).unwrap();
+        drop((records, former));
+        let open = |mode, key| {
+            former::until_closed(folder.path());
+            EmbeddedStore::open(folder.path(), 1 << 20, mode, sealer(key))
+        };
+        let other = open(Mode::Telegram, 7).await.unwrap_err();
+        assert!(matches!(other, StoreError::OtherMode { .. }), "{other}");
+        assert!(matches!(open(Mode::Sandbox, 8).await, Err(StoreError::OtherKey { .. })));
+        let as_is = EmbeddedStore::open_as_is(folder.path(), 1 << 20, Mode::Sandbox, sealer(7)).await;
+        assert!(matches!(as_is, Err(StoreError::Former(_))));
+        assert!(folder.path().join("db").exists());
+        assert!(!folder.path().join("database").exists() && !folder.path().join("former").exists());
+        drop(open(Mode::Sandbox, 7).await.unwrap());
+        assert!(folder.path().join("database").exists() && folder.path().join("former/db").exists());
     }
 }

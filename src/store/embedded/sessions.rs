@@ -247,10 +247,11 @@ pub(super) fn context(id: &SessionId) -> String {
 impl SessionStore for EmbeddedStore {
     async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError> {
         let record = records::encode(&self.0.sealer, &context(&session.id), session)?;
+        let before = self.0.shards.before(&session.id);
         self.0.creations.queue(session, record);
         self.0.flusher.flushed().await?;
-        // Nobody knows it before this returns, so it cannot have changed.
-        self.0.shards.now_is(&mut self.0.shards.hold(&session.id), session);
+        // It may have changed meanwhile: lists have it, and it may end, as soon as it is written.
+        self.0.shards.read(session, before);
         Ok(())
     }
 
