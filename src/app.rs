@@ -265,7 +265,7 @@ impl App {
         self.ops_address
     }
 
-    /// Stops accepting, finishes what is under way, saves, closes the Telegram connections. Under 5 s.
+    /// Finishes what is under way, soon accepts nothing, saves, closes the Telegram connections. Under 5 s.
     pub async fn stop(self) {
         let begun = Instant::now();
         self.tasks.stop();

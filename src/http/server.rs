@@ -133,7 +133,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(QUEUE)
 }
 
-/// Serves `routes` until shutdown begins. A connection ends by itself soon after.
+/// Serves `routes` until soon after shutdown has begun. A connection ends by itself soon after that.
 pub(crate) async fn serve(
     listener: TcpListener,
     routes: impl Endpoint + 'static,
@@ -153,12 +153,19 @@ pub(crate) async fn serve(
         }
         None => refuse(&stream),
     };
+    // Who comes while the answers say that they are the last ones hears it, too.
+    let over = async {
+        stopping.cancelled().await;
+        network_sleep(limits.last_request).await;
+    };
+    tokio::select! { () = accept(&listener, &admit) => {}, () = over => {} }
+    take_over(listener, admit);
+}
+
+/// Admits whoever comes.
+async fn accept(listener: &TcpListener, admit: impl Fn(TcpStream, SocketAddr)) {
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopping.cancelled() => break,
-        };
-        match accepted {
+        match listener.accept().await {
             Ok((stream, peer)) => admit(stream, peer),
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -166,7 +173,6 @@ pub(crate) async fn serve(
             }
         }
     }
-    take_over(listener, admit);
 }
 
 /// Closes a listener. Who is in its queue has connected and may have asked, so everybody there is admitted.
