@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bare;
-use super::load::{Rate, load};
+use super::load::{CREATED, Expected, PENDING, Rate, load};
 use super::median;
 use super::process::Process;
 use super::service::{App, Service};
@@ -22,6 +22,7 @@ struct Row<'a> {
     name: &'static str,
     server: &'a Process,
     requests: &'a Arc<Vec<Vec<u8>>>,
+    expected: Expected,
     /// The row it is compared with.
     limit: usize,
 }
@@ -44,7 +45,10 @@ pub(crate) async fn table() {
         many.process.resident() >> 20
     );
     let create = Arc::new(vec![fresh.app.create()]);
-    let row = |name, server, requests, limit| Row { name, server, requests, limit };
+    let row = |name, server, requests, limit| {
+        let expected = if limit == 0 { PENDING } else { CREATED };
+        Row { name, server, requests, expected, limit }
+    };
     let rows = [
         row("bare handler, a poll's JSON", &bare, &of_few, 0),
         row("poll, 1,000 sessions live", &few.process, &of_few, 0),
@@ -58,7 +62,7 @@ pub(crate) async fn table() {
         for (index, row) in rows.iter().enumerate() {
             let lasts = if round == 0 { WARM_UP } else { LASTS };
             let rate = if chosen(index) {
-                load(row.server, row.requests, clients(), lasts).await
+                load(row.server, row.requests, row.expected, clients(), lasts).await
             } else {
                 Rate::default()
             };

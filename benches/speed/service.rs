@@ -17,6 +17,7 @@ pub(crate) struct Service {
     /// The control API of its sandbox.
     pub(crate) sandbox: SocketAddr,
     pub(crate) app: App,
+    #[expect(dead_code, reason = "the folder is removed when nobody holds it")]
     pub(crate) data: Arc<TempDir>,
 }
 

@@ -1,6 +1,8 @@
 //! The log of creations in the embedded store: an entry for each session, in the order in which they were made and so in
 //! the order in which they end; and how far it was walked. What is counted of it is in `ledger`.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use super::EmbeddedStore;
 use super::engine::Batch;
 use super::engine::Tree;
@@ -22,6 +24,7 @@ pub(super) const EXPIRED: &[u8] = b"m expired";
 const PLACES: i64 = 1 << 20;
 
 /// An entry of the log.
+#[derive(Debug)]
 pub(super) struct Creation {
     pub(super) place: i64,
     pub(super) at: Timestamp,
@@ -58,9 +61,10 @@ impl Creation {
         Some(Self { place, at, id: SessionId::parse(id)?, project: ProjectId::parse(project)? })
     }
 
-    fn of(session: &AuthSession, place: i64) -> Self {
+    /// Of a session that has no place yet.
+    fn of(session: &AuthSession) -> Self {
         let (id, project) = (session.id.clone(), session.project.clone());
-        Self { place, at: session.created_at, id, project }
+        Self { place: 0, at: session.created_at, id, project }
     }
 
     fn value(&self) -> Vec<u8> {
@@ -74,26 +78,70 @@ pub(super) fn mark(tree: &Tree, name: &[u8]) -> Result<i64, StoreError> {
     mark.map_or(Ok(0), |mark| mark.first_chunk().copied().map(unordered).ok_or_else(|| damaged("a mark")))
 }
 
-impl EmbeddedStore {
-    /// Writes a session and its entry of the log, in one step.
-    pub(super) fn write_creation(&self, session: &AuthSession, record: Vec<u8>) -> Result<(), StoreError> {
-        let mut last = self.0.ledger.last();
-        // Rising whatever the clock does, so that a list that is being read never changes before its place.
-        let place = session.created_at.as_millis().saturating_mul(PLACES).max(last.saturating_add(1));
-        let mut batch = Batch::default();
-        batch.insert(creation_key(place), Creation::of(session, place).value());
-        batch.insert(session_key(&session.id), record);
-        self.0.sessions.apply_batch(batch)?;
+/// A new session that is to be written.
+#[derive(Debug)]
+struct New {
+    creation: Creation,
+    record: Vec<u8>,
+}
+
+/// New sessions, and the places that they are given.
+#[derive(Debug)]
+pub(super) struct Creations {
+    tree: Tree,
+    /// What the next flush writes: all of it is one batch, whoever created it.
+    queued: Mutex<Vec<New>>,
+    /// The last place that was given; held while entries and their sessions are written, so that all up to it are there.
+    last: Mutex<i64>,
+}
+
+impl Creations {
+    pub(super) fn open(tree: Tree) -> Result<Self, StoreError> {
+        let last = tree.scan_prefix([CREATION]).keys().next_back().transpose()?;
+        let last = last.and_then(|key| Some(unordered(*key.get(1..)?.first_chunk()?))).unwrap_or(0);
+        // The newest entries may have been removed. Nothing new may come before what was counted or looked at.
+        let last = last.max(mark(&tree, COUNTED)?).max(mark(&tree, EXPIRED)?);
+        Ok(Self { tree, queued: Mutex::default(), last: Mutex::new(last) })
+    }
+
+    /// The last place that was given.
+    pub(super) fn last(&self) -> MutexGuard<'_, i64> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a session written with the next flush, which whoever created it waits for.
+    pub(super) fn queue(&self, session: &AuthSession, record: Vec<u8>) {
+        let new = New { creation: Creation::of(session), record };
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner).push(new);
+    }
+
+    /// Writes what is queued: each session and its entry of the log.
+    pub(super) fn write(&self) -> Result<(), StoreError> {
+        let new = std::mem::take(&mut *self.queued.lock().unwrap_or_else(PoisonError::into_inner));
+        if new.is_empty() {
+            return Ok(());
+        }
+        let (mut last, mut batch) = (self.last(), Batch::default());
+        let mut place = *last;
+        for New { creation, record } in new {
+            // Rising whatever the clock does, so that a list that is being read never changes before its place.
+            place = creation.at.as_millis().saturating_mul(PLACES).max(place.saturating_add(1));
+            batch.insert(creation_key(place), creation.value());
+            batch.insert(session_key(&creation.id), record);
+        }
+        self.tree.apply_batch(batch)?;
         *last = place;
         Ok(())
     }
+}
 
+impl EmbeddedStore {
     /// The entries of the log after a place, of those that are whole.
     pub(super) fn creations_after(
         &self,
         place: i64,
     ) -> impl Iterator<Item = Result<Creation, StoreError>> + use<> {
-        let last = *self.0.ledger.last();
+        let last = *self.0.creations.last();
         let from = creation_key(place.saturating_add(1));
         // An empty range where there is nothing new.
         let to = creation_key(last.max(place).saturating_add(1));

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
+use super::creations::Creations;
 use super::engine::Engine;
 use super::engine::Tree;
 use super::journal::Journal;
@@ -38,7 +39,11 @@ pub(super) struct Flusher {
 
 impl Flusher {
     /// `trees`: what is written to.
-    pub(super) fn start(engine: Engine, trees: [Tree; 3]) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        engine: Engine,
+        trees: [Tree; 3],
+        creations: Arc<Creations>,
+    ) -> Result<Self, StoreError> {
         let journal = Journal::of(engine.directory());
         let mut journal =
             journal.map_err(|error| StoreError::Unavailable(format!("the database's log: {error}")))?;
@@ -61,7 +66,7 @@ impl Flusher {
                 before = waiting.len();
                 let up_to = seen.load(Ordering::SeqCst);
                 if outcome.is_ok() {
-                    outcome = flush(&engine, &mut journal);
+                    outcome = flush(&engine, &creations, &mut journal);
                 }
                 if outcome.is_ok() {
                     reached.store(up_to, Ordering::SeqCst);
@@ -127,7 +132,8 @@ fn tell(runtime: &Handle, waiting: Vec<Waiting>, outcome: &Result<(), String>) {
     drop(runtime.spawn(async move { telling() }));
 }
 
-fn flush(engine: &Engine, journal: &mut Journal) -> Result<(), String> {
+fn flush(engine: &Engine, creations: &Creations, journal: &mut Journal) -> Result<(), String> {
+    creations.write().map_err(|error| error.to_string())?;
     engine.hand_over().map_err(|error| error.to_string())?;
     journal.sync().map_err(|error| error.to_string())
 }

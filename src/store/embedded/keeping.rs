@@ -61,7 +61,8 @@ impl EmbeddedStore {
         for (_, id) in known {
             let Some(session) = self.read_session(&id)? else { continue };
             let record = records::encode(&self.0.sealer, &super::sessions::context(&id), &session)?;
-            self.write_creation(&session, record)?;
+            self.0.creations.queue(&session, record);
+            self.0.creations.write()?;
             let mut batch = Batch::default();
             if let Some(person) = self.person_key(&session) {
                 batch.insert(person, Vec::new());

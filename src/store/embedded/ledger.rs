@@ -11,22 +11,19 @@ use std::collections::BTreeMap;
 use std::collections::BinaryHeap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::EmbeddedStore;
 use super::creations::COUNTED;
-use super::creations::CREATION;
 use super::creations::Creation;
-use super::creations::EXPIRED;
 use super::creations::ahead_key;
 use super::creations::creation_key;
 use super::creations::mark;
 use super::creations::passing_over_damage;
 use super::engine::Batch;
-use super::engine::Tree;
 use super::sessions::ordered;
 use super::sessions::session_key;
 use super::sessions::unordered;
@@ -56,11 +53,9 @@ const LOOKED_AT: usize = 5_000;
 /// The tally of all days.
 const EVER: Day = Day::from_number(0);
 
-/// How far the log reaches, and the lock of the tallies.
+/// How far the log was looked through, and the lock of the tallies.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// The last place that was given; held while an entry and its session are written, so that all up to it are there.
-    last: Mutex<i64>,
     /// Up to where old sessions were removed, while there are more: the next ones are looked for from here, not from the
     /// start, past all that was just removed.
     pub(super) pruned: AtomicI64,
@@ -82,16 +77,8 @@ fn day_key(kind: u8, project: &ProjectId, day: Day) -> Vec<u8> {
 }
 
 impl Ledger {
-    pub(super) fn open(tree: &Tree) -> Result<Self, StoreError> {
-        let last = tree.scan_prefix([CREATION]).keys().next_back().transpose()?;
-        let last = last.and_then(|key| Some(unordered(*key.get(1..)?.first_chunk()?))).unwrap_or(0);
-        // The newest entries may have been removed. Nothing new may come before what was counted or looked at.
-        let last = last.max(mark(tree, COUNTED)?).max(mark(tree, EXPIRED)?);
-        Ok(Self { last: Mutex::new(last), pruned: AtomicI64::new(0), tallies: Mutex::default() })
-    }
-
-    pub(super) fn last(&self) -> MutexGuard<'_, i64> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn new() -> Self {
+        Self { pruned: AtomicI64::new(0), tallies: Mutex::default() }
     }
 }
 

@@ -26,6 +26,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::creations::Creations;
 use self::deliveries::Deliveries;
 use self::engine::Batch;
 use self::engine::Engine;
@@ -63,6 +64,7 @@ struct Inner {
     /// Sessions and all that changes in one step with them.
     sessions: Tree,
     shards: Shards,
+    creations: Arc<Creations>,
     ledger: Ledger,
     deliveries: Deliveries,
     projects: Projects,
@@ -133,16 +135,16 @@ impl EmbeddedStore {
         }
         let sessions = engine.tree("sessions")?;
         let projects = Projects::open(&engine, &sealer)?;
-        let ledger = Ledger::open(&sessions)?;
-        let (shards, flusher) = (
-            Shards::default(),
-            Flusher::start(engine.clone(), [records.clone(), sessions.clone(), projects.tree().clone()])?,
-        );
+        let creations = Arc::new(Creations::open(sessions.clone())?);
+        let (shards, ledger) = (Shards::default(), Ledger::new());
+        let trees = [records.clone(), sessions.clone(), projects.tree().clone()];
+        let flusher = Flusher::start(engine.clone(), trees, Arc::clone(&creations))?;
         let deliveries = Deliveries::default();
         let store = Self(Arc::new(Inner {
             records,
             sessions,
             shards,
+            creations,
             ledger,
             deliveries,
             projects,

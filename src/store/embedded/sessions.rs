@@ -247,7 +247,7 @@ pub(super) fn context(id: &SessionId) -> String {
 impl SessionStore for EmbeddedStore {
     async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError> {
         let record = records::encode(&self.0.sealer, &context(&session.id), session)?;
-        self.write_creation(session, record)?;
+        self.0.creations.queue(session, record);
         self.0.flusher.flushed().await?;
         // Nobody knows it before this returns, so it cannot have changed.
         self.0.shards.now_is(&mut self.0.shards.hold(&session.id), session);
