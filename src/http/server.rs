@@ -229,6 +229,7 @@ async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ids.next());
         let (routes, local, remote) = (Arc::clone(&routes), local.clone(), remote.clone());
+        request.extensions_mut().insert(answering.held().clone());
         let answering = Activity::begin(&answering);
         let ending = ending.clone();
         async move {

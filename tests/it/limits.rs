@@ -182,6 +182,25 @@ async fn requests_that_come_before_their_answers_are_answered_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_closes_its_side_once_it_has_asked_gets_its_answers() {
+    let (world, app) = World::with_app(Options { limits: patient(), ..Options::default() }, json!({})).await;
+    let body = json!({ "project_id": app.id }).to_string();
+    let length = body.len();
+    let request = format!(
+        "POST /api/v1/generate/public HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    for requests in [1, 2, 3, 1, 2, 3] {
+        let mut stream = connect(&world).await;
+        stream.write_all(request.repeat(requests).as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let answers = rest(&mut stream).await;
+        assert_eq!(answers.matches("\"session_token\":").count(), requests, "{answers}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn there_are_so_many_connections_and_who_leaves_makes_room() {
     let world = world(Limits { connections: 20, ..patient() }).await;
     let mut taken = Vec::new();
