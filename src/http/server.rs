@@ -62,6 +62,7 @@ pub struct Limits {
     /// Connections of one address (of IPv6: one /64); programs on this machine and trusted proxies may have more.
     pub connections_per_address: usize,
     /// How long a connection may go on without a whole request head, slow or idle; it is ended at most half of that later.
+    /// A stream lives on what it sends, a comment every 15 s at least (`http::apps`): half of this must be longer than that.
     pub head: Duration,
     /// How long a request's body may take.
     pub body: Duration,
