@@ -226,11 +226,8 @@ impl App {
         let declared = settings.apps.projects.as_deref();
         let declared = declared.map(|file| read_projects(file, &settings.apps.webhook_allow)).transpose();
         let declared = declared.map_err(StartError::Projects)?;
-        let (listener, address) = listen(settings.listen).await?;
-        let ops = match settings.ops_listen {
-            Some(address) => Some(listen(address).await?),
-            None => None,
-        };
+        let (listener, address) = listen(settings.listen)?;
+        let ops = settings.ops_listen.map(listen).transpose()?;
 
         let key = master_key::find_or_make(settings.master_key.as_ref(), &settings.data_dir, &ids)?;
         let sealer = Sealer::new(key.reveal(), ids.clone());
@@ -268,7 +265,7 @@ impl App {
         self.ops_address
     }
 
-    /// Stops accepting, finishes what is under way, saves, closes the Telegram connections. Under 5 s.
+    /// Finishes what is under way, soon accepts nothing, saves, closes the Telegram connections. Under 5 s.
     pub async fn stop(self) {
         let begun = Instant::now();
         self.tasks.stop();
@@ -392,9 +389,8 @@ async fn upkeep(tasks: Tasks) {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let listener = TcpListener::bind(address).await;
-    let listener = listener.map_err(|source| StartError::Listen { address, source })?;
+fn listen(address: SocketAddr) -> Result<Listening, StartError> {
+    let listener = http::listen(address).map_err(|source| StartError::Listen { address, source })?;
     let bound = listener.local_addr().unwrap_or(address);
     Ok((listener, bound))
 }

@@ -13,6 +13,7 @@ use super::error::ApiError;
 use crate::domain::auth_session::Origin;
 use crate::domain::language::Language;
 use crate::flows::auth::Caller;
+use crate::flows::auth::Held;
 
 /// What the request tells.
 #[derive(Clone)]
@@ -33,6 +34,7 @@ impl Facts {
                 key: bearer(headers).map(str::to_owned),
                 from: client_address(request),
                 here: request.extensions().get::<Client>().is_some_and(|client| client.here),
+                held: request.extensions().get::<Held>().cloned().unwrap_or_default(),
             },
             user_agent: text(headers, header::USER_AGENT),
             language: text(headers, header::ACCEPT_LANGUAGE)

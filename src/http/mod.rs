@@ -41,6 +41,7 @@ use self::observed::Observed;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
 use self::quick::Quick;
 pub use self::server::Limits;
+pub(crate) use self::server::listen;
 pub(crate) use self::server::serve;
 use self::sessions::SessionsApi;
 use self::webhooks::WebhooksApi;

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -26,6 +25,7 @@ use poem::web::LocalAddr;
 use poem::web::RemoteAddr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 
 use self::activity::Activity;
@@ -39,10 +39,8 @@ use crate::lifecycle::network_sleep;
 
 /// How long requests under way may take after shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(3);
-/// How long a connection without one is kept then: a request that was sent before its sender could know is answered.
-const LAST_REQUEST: Duration = Duration::from_millis(300);
-/// The most connections that the system keeps for us to accept (tokio asks for as many).
-const QUEUE: usize = 1024;
+/// The most connections that the system is asked to keep for us to accept; Linux keeps no more than `somaxconn`, 4,096.
+const QUEUE: u32 = 4096;
 /// How long nothing is accepted after the system has refused a connection: it is short of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The longest head, bytes: a browser with many cookies has a tenth of it. hyper takes 100 lines of it.
@@ -64,11 +62,15 @@ pub struct Limits {
     /// Connections of one address (of IPv6: one /64); programs on this machine and trusted proxies may have more.
     pub connections_per_address: usize,
     /// How long a connection may go on without a whole request head, slow or idle; it is ended at most half of that later.
+    /// A stream lives on what it sends, a comment every 15 s at least (`http::apps`): half of this must be longer than that.
     pub head: Duration,
     /// How long a request's body may take.
     pub body: Duration,
     /// How long a client may read nothing of what it is sent.
     pub stalled: Duration,
+    /// How long a stopping service goes on accepting, and keeps connections without a request: what was sent before its
+    /// sender could know is answered, and probes see that the service is leaving.
+    pub last_request: Duration,
 }
 
 impl Default for Limits {
@@ -79,6 +81,7 @@ impl Default for Limits {
             head: Duration::from_secs(60),
             body: Duration::from_secs(30),
             stalled: Duration::from_secs(30),
+            last_request: Duration::from_millis(300),
         }
     }
 }
@@ -116,7 +119,22 @@ fn most_open_files() -> Option<usize> {
     getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok())
 }
 
-/// Serves `routes` until shutdown begins. A connection ends by itself soon after.
+/// Listens at `address`. tokio would have the system keep 128 connections: who comes in a larger crowd tries again after a
+/// second.
+///
+/// # Errors
+/// When the address cannot be had.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // What remains of the connections of a process before this one holds the address no longer. (On Windows it would let
+    // two processes have it.)
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
+}
+
+/// Serves `routes` until soon after shutdown has begun. A connection ends by itself soon after that.
 pub(crate) async fn serve(
     listener: TcpListener,
     routes: impl Endpoint + 'static,
@@ -136,12 +154,19 @@ pub(crate) async fn serve(
         }
         None => refuse(&stream),
     };
+    // Who comes while the answers say that they are the last ones hears it, too.
+    let over = async {
+        stopping.cancelled().await;
+        network_sleep(limits.last_request).await;
+    };
+    tokio::select! { () = accept(&listener, &admit) => {}, () = over => {} }
+    take_over(listener, admit);
+}
+
+/// Admits whoever comes.
+async fn accept(listener: &TcpListener, admit: impl Fn(TcpStream, SocketAddr)) {
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopping.cancelled() => break,
-        };
-        match accepted {
+        match listener.accept().await {
             Ok((stream, peer)) => admit(stream, peer),
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -149,11 +174,22 @@ pub(crate) async fn serve(
             }
         }
     }
-    // Who is in the queue has connected and may have asked.
-    for _ in 0..QUEUE {
-        match listener.accept().now_or_never() {
-            Some(Ok((stream, peer))) => admit(stream, peer),
-            Some(Err(_)) | None => return,
+}
+
+/// Closes a listener. Who is in its queue has connected and may have asked, so everybody there is admitted.
+fn take_over(listener: TcpListener, mut admit: impl FnMut(TcpStream, SocketAddr)) {
+    // Not by tokio: there a look costs a share of what one task may do, and then nobody is there until later.
+    let Ok(queue) = listener.into_std() else { return };
+    for _ in 0..=QUEUE {
+        let accepted = queue.accept().and_then(|(stream, peer)| {
+            stream.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(stream)?, peer))
+        });
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // That was one; the next is another's.
+            Err(error) => tracing::debug!(%error, "a connection in the queue cannot be accepted"),
         }
     }
 }
@@ -194,6 +230,7 @@ async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ids.next());
         let (routes, local, remote) = (Arc::clone(&routes), local.clone(), remote.clone());
+        request.extensions_mut().insert(answering.held().clone());
         let answering = Activity::begin(&answering);
         let ending = ending.clone();
         async move {
@@ -220,7 +257,7 @@ async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
     }
     tokio::select! {
         _ = served.as_mut() => return,
-        () = network_sleep(LAST_REQUEST) => {}
+        () = network_sleep(limits.last_request) => {}
     }
     served.as_mut().graceful_shutdown();
     tokio::select! { _ = served => {}, () = network_sleep(DRAIN) => {} }
@@ -240,6 +277,19 @@ mod tests {
         assert_eq!(of(Some(1_048_576)), (16_384, 512));
         assert_eq!(of(Some(1_024)), (768, 96));
         assert_eq!(of(Some(8)), (6, 1));
+    }
+
+    /// More than tokio would have the system keep, and more than one task of it may do in one go.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_crowd_connects_before_anybody_is_accepted_and_all_of_it_is_taken_over() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let crowd: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let mut taken = Vec::new();
+        take_over(listener, |stream, peer| taken.push((stream, peer)));
+        assert_eq!(taken.len(), crowd.len());
+        std::net::TcpStream::connect(address).expect_err("nobody listens any more");
     }
 
     #[test]

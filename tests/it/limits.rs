@@ -51,6 +51,18 @@ async fn begins(stream: &mut TcpStream, with: &str) {
     assert_eq!(String::from_utf8_lossy(&bytes), with);
 }
 
+/// What comes up to the end of a head.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let reading = async {
+        while !bytes.ends_with(b"\r\n\r\n") {
+            bytes.push(stream.read_u8().await.expect("it is closed"));
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, reading).await.is_ok(), "the head does not end");
+    String::from_utf8(bytes).unwrap()
+}
+
 async fn lives(world: &World) {
     assert_eq!(world.service.get("/healthz").await.status, 200);
 }
@@ -170,6 +182,25 @@ async fn requests_that_come_before_their_answers_are_answered_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_closes_its_side_once_it_has_asked_gets_its_answers() {
+    let (world, app) = World::with_app(Options { limits: patient(), ..Options::default() }, json!({})).await;
+    let body = json!({ "project_id": app.id }).to_string();
+    let length = body.len();
+    let request = format!(
+        "POST /api/v1/generate/public HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    for requests in [1, 2, 3, 1, 2, 3] {
+        let mut stream = connect(&world).await;
+        stream.write_all(request.repeat(requests).as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let answers = rest(&mut stream).await;
+        assert_eq!(answers.matches("\"session_token\":").count(), requests, "{answers}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn there_are_so_many_connections_and_who_leaves_makes_room() {
     let world = world(Limits { connections: 20, ..patient() }).await;
     let mut taken = Vec::new();
@@ -191,5 +222,31 @@ async fn there_are_so_many_connections_and_who_leaves_makes_room() {
     };
     eventually("there is room again", served).await;
     assert_eq!(world.ops.get("/healthz").await.status, 200, "the ops listener has its own");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_to_a_stopping_service_is_answered_and_told_that_it_leaves() {
+    let mut world = world(Limits { last_request: NEVER, ..patient() }).await;
+    let address = world.service.url().strip_prefix("http://").unwrap().to_owned();
+    let asking = async {
+        let (mut stream, head) = loop {
+            let mut stream = TcpStream::connect(&address).await.expect("it is refused");
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+            let head = head(&mut stream).await;
+            if !head.starts_with("HTTP/1.1 200 OK\r\n") {
+                break (stream, head);
+            }
+        };
+        assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
+        assert!(head.contains("connection: close\r\n"), "{head}");
+        assert!(rest(&mut stream).await.contains("\"store\":\"ok\""), "all is well, but for that");
+    };
+    tokio::select! {
+        biased;
+        () = asking => {}
+        // It ends without waiting for ever, and goes on answering.
+        () = async { world.stop().await; std::future::pending().await } => {}
+    }
     world.end().await;
 }

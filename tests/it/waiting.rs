@@ -163,23 +163,42 @@ async fn who_goes_away_leaves_its_place_at_once_whatever_it_sent_last() {
         let url = attempt.created["events_url"].as_str().unwrap();
         reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap().status() == 200
     };
-    for sent_last in ["", "\r\n", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+    let another = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // What it sends right after its request, what when it is held, and whether it goes on reading.
+    for sent in [
+        ("", "", false),
+        ("\r\n", "", false),
+        (another, "", false),
+        ("", "\r\n", false),
+        ("", another, false),
+        (another, another, false),
+        ("", "", true),
+        ("", "\r\n", true),
+    ] {
+        let (with_it, later, reads_on) = sent;
         // It begins first, so it ends before a poll that would be held although nobody is there.
         let mut stays = HeldPoll::begin(&app, &other).await;
-        let goes = loop {
+        let mut goes = loop {
             let mut answer = [0];
-            let goes = HeldPoll::begin_with(&app, &attempt, "keep-alive", sent_last).await;
+            let goes = HeldPoll::begin_with(&app, &attempt, "keep-alive", with_it).await;
             tokio::select! {
                 () = eventually("both are held", || async { !has_room().await }) => break goes,
                 // Who looked had its place, so it was answered soon.
                 _ = goes.0.peek(&mut answer) => {}
             }
         };
-        drop(goes);
+        if !later.is_empty() {
+            goes.0.write_all(later.as_bytes()).await.unwrap();
+            // Others are served meanwhile, so it is likely that this was seen before it goes.
+            has_room().await;
+        }
+        goes.0.shutdown().await.unwrap();
+        let reads_on = reads_on.then_some(goes);
         tokio::select! {
             () = eventually("there is room", has_room) => {}
-            _ = stays.answer() => panic!("after {sent_last:?} it kept its place until its time was over"),
+            _ = stays.answer() => panic!("after {sent:?} it kept its place until its time was over"),
         }
+        drop(reads_on);
     }
     world.end().await;
 }

@@ -3,6 +3,7 @@
 
 mod create;
 mod error;
+mod held;
 mod limits;
 mod links;
 mod places;
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub(crate) use self::create::Client;
 pub(crate) use self::create::Created;
 pub use self::error::AuthError;
+pub(crate) use self::held::Held;
 pub use self::limits::AppLimits;
 use self::limits::Limits;
 pub use self::places::HeldLimits;
@@ -96,6 +98,8 @@ pub(crate) struct Caller {
     pub(crate) from: Option<IpAddr>,
     /// Whether it is a program on this machine that talks to us directly: those have no limits.
     pub(crate) here: bool,
+    /// Tells their connection what is held for them.
+    pub(crate) held: Held,
 }
 
 impl Caller {
@@ -179,7 +183,7 @@ impl Auth {
             // Who has no place gets the answer of a plain poll, late: those who wait ask again as soon as they have one.
             let place = self.0.limits.places.take(&project.id, caller.counted());
             let wait = if place.is_some() { wait } else { wait.min(WITHOUT_PLACE) };
-            session = self.decided_within(&project, &id, wait).await?;
+            session = self.decided_within(&project, &id, wait, &caller.held).await?;
             // Meanwhile its owner may have replaced its secret, or closed it to this caller.
             project = self.admitted(name, caller).await?;
         }

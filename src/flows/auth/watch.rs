@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use subtle::ConstantTimeEq as _;
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use super::Auth;
 use super::AuthError;
 use super::Caller;
+use super::held::Held;
 use super::places::Place;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::ID_LENGTH;
@@ -25,6 +27,7 @@ pub(crate) struct Watch {
     wakeup: Wakeup,
     stopping: CancellationToken,
     told: Option<Notice>,
+    held: Held,
     _place: Place,
 }
 
@@ -43,6 +46,7 @@ impl Auth {
         project: &Project,
         id: &SessionId,
         wait: Duration,
+        held: &Held,
     ) -> Result<AuthSession, AuthError> {
         let stopping = self.0.tasks.stopping();
         let over = network_sleep(wait);
@@ -54,6 +58,7 @@ impl Auth {
             if session.status(self.0.clock.now()) != Status::Pending {
                 return Ok(session);
             }
+            let _held = held.begin();
             tokio::select! {
                 () = wakeup.changed() => {}
                 () = self.0.clock.sleep_until(session.expires_at) => {}
@@ -79,7 +84,8 @@ impl Auth {
         }
         let place = self.0.limits.places.take(&project.id, caller.counted()).ok_or(AuthError::TooManyHeld)?;
         let stopping = self.0.tasks.stopping();
-        Ok(Watch { auth: self.clone(), id, wakeup, stopping, told: None, _place: place })
+        let held = caller.held.clone();
+        Ok(Watch { auth: self.clone(), id, wakeup, stopping, told: None, held, _place: place })
     }
 }
 
@@ -103,6 +109,9 @@ impl Watch {
                 self.told = Some(notice);
                 return Some(notice);
             }
+            let _held = self.held.begin();
+            // Who serves the connection may have looked already whether something is held, and looks again now.
+            yield_now().await;
             tokio::select! {
                 () = self.wakeup.changed() => {}
                 () = self.auth.0.clock.sleep_until(session.expires_at) => {}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::flows::auth::Held;
 use crate::lifecycle::network_sleep;
 
 /// What a connection has done so far. Its own task alone counts, so that no two ever do at once.
@@ -14,6 +15,8 @@ pub(super) struct Activity {
     changes: AtomicU64,
     /// Requests that are being answered.
     answering: AtomicU64,
+    /// Whether the one that is being answered is held: a poll that waits, a stream.
+    held: Held,
 }
 
 /// A request that is being answered.
@@ -35,6 +38,11 @@ impl Activity {
         activity.note();
         add(&activity.answering, 1);
         Answering(Arc::clone(activity))
+    }
+
+    /// What tells this connection that an answer is held.
+    pub(super) const fn held(&self) -> &Held {
+        &self.held
     }
 
     /// Returns when the connection has waited for a request's head for as long as this, or half as long again.
