@@ -230,17 +230,19 @@ async fn who_connects_to_a_stopping_service_is_answered_and_told_that_it_leaves(
     let mut world = world(Limits { last_request: NEVER, ..patient() }).await;
     let address = world.service.url().strip_prefix("http://").unwrap().to_owned();
     let asking = async {
-        let (mut stream, head) = loop {
+        let mut told = 0;
+        // The first of them may have connected before.
+        while told < 5 {
             let mut stream = TcpStream::connect(&address).await.expect("it is refused");
             stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
             let head = head(&mut stream).await;
-            if !head.starts_with("HTTP/1.1 200 OK\r\n") {
-                break (stream, head);
+            if told > 0 || !head.starts_with("HTTP/1.1 200 OK\r\n") {
+                assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
+                assert!(head.contains("connection: close\r\n"), "{head}");
+                assert!(rest(&mut stream).await.contains("\"store\":\"ok\""), "all is well, but for that");
+                told += 1;
             }
-        };
-        assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
-        assert!(head.contains("connection: close\r\n"), "{head}");
-        assert!(rest(&mut stream).await.contains("\"store\":\"ok\""), "all is well, but for that");
+        }
     };
     tokio::select! {
         biased;
