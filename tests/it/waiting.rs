@@ -62,6 +62,8 @@ impl HeldPoll {
     async fn begin_with(app: &App, attempt: &Attempt, connection: &str, more: &str) -> Self {
         let address = app.service.url().strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(address).await.unwrap();
+        // What is sent later goes when it is sent, not with the end.
+        stream.set_nodelay(true).unwrap();
         let body = json!({ "project_id": app.id, "session_token": attempt.token, "wait": 25 }).to_string();
         let head = format!(
             "POST /api/v1/verify/public HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
