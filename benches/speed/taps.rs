@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::load::{Connection, get, post};
 use super::service::Service;
-use super::sign_ins::{Person, millis};
+use super::sign_ins::{Attempt, Person, millis};
 
 /// Taps per row, after some that are not counted.
 const TAPS: usize = 1_000;
@@ -59,14 +59,7 @@ async fn by_wait(service: &Service, person: &mut Person, held: &mut Connection) 
         assert_eq!(answer["status"], "confirmed");
         Instant::now()
     };
-    let tapped = async {
-        let opened = person.opens(&attempt).await;
-        let prompt = person.is_asked(opened).await;
-        let tapped = Instant::now();
-        person.taps(prompt).await;
-        tapped
-    };
-    let (answered, tapped) = tokio::join!(answered, tapped);
+    let (answered, tapped) = tokio::join!(answered, confirms(person, &attempt));
     answered - tapped
 }
 
@@ -82,13 +75,15 @@ async fn by_stream(service: &Service, person: &mut Person) -> Duration {
         }
         Instant::now()
     };
-    let tapped = async {
-        let opened = person.opens(&attempt).await;
-        let prompt = person.is_asked(opened).await;
-        let tapped = Instant::now();
-        person.taps(prompt).await;
-        tapped
-    };
-    let (told, tapped) = tokio::join!(told, tapped);
+    let (told, tapped) = tokio::join!(told, confirms(person, &attempt));
     told - tapped
+}
+
+/// Opens the link and taps; when the person tapped.
+async fn confirms(person: &mut Person, attempt: &Attempt) -> Instant {
+    let opened = person.opens(attempt).await;
+    let prompt = person.is_asked(opened).await;
+    let tapped = Instant::now();
+    person.taps(prompt).await;
+    tapped
 }

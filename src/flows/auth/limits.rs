@@ -17,7 +17,6 @@ use crate::audit::Audit;
 use crate::audit::ProjectAct;
 use crate::audit::Who;
 use crate::domain::auth_session::SessionId;
-use crate::domain::clock::Timestamp;
 use crate::domain::project::Project;
 use crate::domain::project::ProjectId;
 use crate::domain::subscriber::subscriber;
@@ -59,7 +58,7 @@ enum Asker {
 /// What was asked so far.
 #[derive(Debug)]
 pub(super) struct Limits {
-    polls: Polls,
+    pub(super) polls: Polls,
     creates_per_minute: u32,
     creates: Pace<(ProjectId, Asker)>,
     keys: Slowing,
@@ -76,13 +75,6 @@ impl Limits {
             keys: Slowing::default(),
             places: Places::new(held),
         }
-    }
-}
-
-impl Limits {
-    /// Counts a poll if it may be answered now, and says whether it may.
-    pub(super) fn may_answer_now(&self, id: &SessionId, now: Timestamp) -> bool {
-        self.polls.may_answer_now(id, now)
     }
 }
 

@@ -162,7 +162,7 @@ impl Auth {
         }
         let Ok(Some(project)) = self.0.store.project(&project).await else { return false };
         let admitted = project.settings.public_access && project.allows_origin(origin);
-        admitted && self.0.limits.may_answer_now(&id, now)
+        admitted && self.0.limits.polls.may_answer_now(&id, now)
     }
 
     /// How a session stands. With `wait`, a pending one is held until it is decided or the time is over.
