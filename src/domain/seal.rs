@@ -1,11 +1,13 @@
 //! What is written at rest is sealed here: XChaCha20-Poly1305 under the master key, bound to where it belongs.
 //! Sealed bytes: version (1), key id (4), nonce (24), ciphertext and tag. Header and context are authenticated.
 
+use std::convert::Infallible;
 use std::fmt;
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
-use hmac::{Hmac, Mac as _};
+use chacha20::R20;
+use chacha20::hchacha;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -14,6 +16,11 @@ use crate::domain::ids::Ids;
 const VERSION: u8 = 1;
 const KEY_ID: usize = 4;
 const NONCE: usize = 24;
+/// How much of a nonce makes the key; the rest is the nonce of the cipher below it.
+const OF_KEY: usize = 16;
+const TAG: usize = 16;
+/// What sealing puts before the ciphertext and behind it, bytes.
+const AROUND: usize = 1 + KEY_ID + NONCE + TAG;
 
 /// Names a master key without telling it: the start of a hash. Prints as eight hex digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,7 +57,7 @@ pub enum UnsealError {
 /// Seals and opens with one master key.
 #[derive(Clone)]
 pub struct Sealer {
-    cipher: XChaCha20Poly1305,
+    key: Zeroizing<[u8; 32]>,
     key_id: KeyId,
     index_key: Zeroizing<[u8; 32]>,
     ids: Ids,
@@ -72,7 +79,7 @@ impl Sealer {
         let index_key =
             Sha256::new_with_prefix(b"telegram-connector index key").chain_update(master_key).finalize();
         Self {
-            cipher: XChaCha20Poly1305::new(&Key::from(*master_key)),
+            key: Zeroizing::new(*master_key),
             key_id: KeyId(key_id),
             index_key: Zeroizing::new(index_key.into()),
             ids,
@@ -99,16 +106,40 @@ impl Sealer {
     }
 
     /// Seals `plaintext` so that it opens only under the same `context` (where it is kept).
-    #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn seal(&self, context: &str, plaintext: &[u8]) -> Vec<u8> {
+        let mut sealed = Vec::with_capacity(AROUND + plaintext.len());
+        let Ok(()) = self.seal_onto(&mut sealed, context, |sealed| -> Result<(), Infallible> {
+            sealed.extend_from_slice(plaintext);
+            Ok(())
+        });
+        sealed
+    }
+
+    /// As [`Self::seal`], of what `write` appends, behind what is in `record`. Where there is room for it no plaintext
+    /// stays behind in memory.
+    ///
+    /// # Errors
+    /// What `write` fails with; the record is of no use then.
+    #[expect(clippy::missing_panics_doc, reason = "it does not")]
+    pub fn seal_onto<E>(
+        &self,
+        record: &mut Vec<u8>,
+        context: &str,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let nonce: [u8; NONCE] = self.ids.bytes();
         let header = header(self.key_id);
-        let aad = [&header[..], context.as_bytes()].concat();
-        let payload = Payload { msg: plaintext, aad: &aad };
-        let ciphertext = self.cipher.encrypt(&XNonce::from(nonce), payload);
+        record.extend_from_slice(&header);
+        record.extend_from_slice(&nonce);
+        let start = record.len();
+        write(record)?;
+        let (key, nonce) = self.cipher(&nonce);
+        let plaintext = record.get_mut(start..).unwrap_or_default();
         #[expect(clippy::expect_used, reason = "fails only past 256 GiB of plaintext")]
-        let ciphertext = ciphertext.expect("plaintext fits");
-        [&header[..], &nonce, &ciphertext].concat()
+        let tag =
+            key.seal_in_place_separate_tag(nonce, aad(header, context), plaintext).expect("plaintext fits");
+        record.extend_from_slice(tag.as_ref());
+        Ok(())
     }
 
     /// Opens what [`Sealer::seal`] made under the same context.
@@ -126,13 +157,29 @@ impl Sealer {
         if sealed_with != self.key_id {
             return Err(UnsealError::OtherKey { sealed_with, configured: self.key_id });
         }
-        let aad = [&header(sealed_with)[..], context.as_bytes()].concat();
-        let payload = Payload { msg: ciphertext, aad: &aad };
-        self.cipher
-            .decrypt(&XNonce::from(*nonce), payload)
-            .map(Zeroizing::new)
-            .map_err(|_| UnsealError::Damaged)
+        let (key, nonce) = self.cipher(nonce);
+        let mut contents = Zeroizing::new(ciphertext.to_vec());
+        let opened = key.open_in_place(nonce, aad(header(sealed_with), context), &mut contents);
+        let length = opened.map_err(|_| UnsealError::Damaged)?.len();
+        contents.truncate(length);
+        Ok(contents)
     }
+
+    /// XChaCha20-Poly1305 is ChaCha20-Poly1305 (RFC 8439) with a key of its own for each of the first 16 bytes of a nonce,
+    /// and four zeros and the other 8 bytes as its nonce (draft-irtf-cfrg-xchacha-03, section 2).
+    fn cipher(&self, nonce: &[u8; NONCE]) -> (LessSafeKey, Nonce) {
+        let (mut of_key, mut rest) = ([0; OF_KEY], [0; 12]);
+        of_key.iter_mut().chain(rest.iter_mut().skip(4)).zip(nonce).for_each(|(to, from)| *to = *from);
+        let key = Zeroizing::new(<[u8; 32]>::from(hchacha::<R20>((&*self.key).into(), (&of_key).into())));
+        #[expect(clippy::expect_used, reason = "it fails only for a key of another length")]
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &*key).expect("32 bytes");
+        (LessSafeKey::new(key), Nonce::assume_unique_for_key(rest))
+    }
+}
+
+/// What is authenticated besides the ciphertext.
+fn aad(header: [u8; 1 + KEY_ID], context: &str) -> Aad<Vec<u8>> {
+    Aad::from([&header[..], context.as_bytes()].concat())
 }
 
 fn header(key_id: KeyId) -> [u8; 1 + KEY_ID] {
@@ -155,6 +202,37 @@ mod tests {
         assert_eq!(sealer(1).open("sessions/account", &sealed), Err(UnsealError::Damaged));
         assert!(matches!(sealer(2).open("sign_in/pending", &sealed), Err(UnsealError::OtherKey { .. })));
         assert!(!sealed.windows(6).any(|window| window == b"secret"));
+    }
+
+    /// draft-irtf-cfrg-xchacha-03, appendix A.3.1.
+    #[test]
+    fn the_cipher_is_the_one_of_the_draft() {
+        let bytes = |from: u8| std::array::from_fn::<u8, 32, _>(|place| from + u8::try_from(place).unwrap());
+        let nonce: [u8; NONCE] = bytes(0x40)[..NONCE].try_into().unwrap();
+        let aad = [0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7];
+        let mut text =
+            *b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the \
+            future, sunscreen would be it.";
+        let (key, nonce) = Sealer::new(&bytes(0x80), Ids::from_seed([1; 32])).cipher(&nonce);
+        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut text).unwrap();
+        assert_eq!(text[..8], [0xbd, 0x6d, 0x17, 0x9d, 0x3e, 0x83, 0xd4, 0x3b]);
+        assert_eq!(
+            tag.as_ref(),
+            [0xc0, 0x87, 0x59, 0x24, 0xc1, 0xc7, 0x98, 0x79, 0x47, 0xde, 0xaf, 0xd8, 0x78, 0x0a, 0xcf, 0x49]
+        );
+    }
+
+    #[test]
+    fn what_is_sealed_in_its_place_stands_behind_what_was_there() {
+        let mut record = b"before".to_vec();
+        let write = |record: &mut Vec<u8>| {
+            record.extend_from_slice(b"contents");
+            Ok::<(), ()>(())
+        };
+        sealer(1).seal_onto(&mut record, "x", write).unwrap();
+        let sealed = record.strip_prefix(b"before").unwrap();
+        assert_eq!(&**sealer(1).open("x", sealed).unwrap(), b"contents");
+        assert_eq!(sealer(1).seal_onto(&mut record, "x", |_| Err("unwritten")), Err("unwritten"));
     }
 
     #[test]
