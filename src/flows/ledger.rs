@@ -241,7 +241,7 @@ impl Ledger {
     }
 
     async fn tidy_up(&self) -> Result<(), StoreError> {
-        let Shared { store, outbox, retention, .. } = &*self.0;
+        let Shared { store, outbox, tasks, retention, .. } = &*self.0;
         for project in store.deleted_projects().await? {
             // What is wrong with one must not keep the others.
             if let Err(error) = self.clear(&project).await {
@@ -250,7 +250,8 @@ impl Ledger {
             }
         }
         let (now, kept) = (self.now(), (*retention).max(KEPT_AT_LEAST));
-        while store.prune(now.minus(kept), now).await? {}
+        let stopping = tasks.stopping();
+        while store.prune(now.minus(kept), now).await? && !stopping.is_cancelled() {}
         Ok(())
     }
 

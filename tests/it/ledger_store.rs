@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use telegram_connector::domain::auth_session::{
     Answer, AuthSession, Event, Origin, Person, Request, SessionToken, State, Status, Via,
 };
@@ -216,7 +217,7 @@ async fn of_many_that_create_decide_and_look_at_once_nothing_is_missed() {
             }
         })
     });
-    for worker in futures_util::future::join_all(workers).await {
+    for worker in join_all(workers).await {
         worker.unwrap();
     }
     assert_eq!(tally(&store, "proj_a").await, Tally { created: 320, confirmed: 160, ..Tally::default() });
@@ -258,6 +259,43 @@ async fn old_sessions_are_removed_and_the_counts_stay() {
     let store = open_store(folder.path()).await;
     store.expire(at(3 * DAY)).await.unwrap();
     assert_eq!(tally(&store, "proj_a").await.expired, 271);
+}
+
+/// They share entries of the log, and each of them has its own time all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_many_create_at_once_ends_and_is_removed_each_in_its_time() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = open_store(folder.path()).await;
+    let ids = Ids::from_seed([1; 32]);
+    // Every other one by a clock that is a day ahead.
+    let sessions: Vec<_> = (0..200).map(|n| session(&ids, "proj_a", at(n % 2 * DAY))).collect();
+    let (early, late): (Vec<_>, Vec<_>) = sessions.iter().partition(|session| session.created_at == BEGIN);
+    for inserted in join_all(sessions.iter().map(|session| store.insert_session(session))).await {
+        inserted.unwrap();
+    }
+    let expire = async |now| {
+        while store.expire(now).await.unwrap().next <= now {}
+        tally(&store, "proj_a").await.expired
+    };
+    let left = async |sessions: &[&AuthSession]| {
+        let mut left = 0;
+        for session in sessions {
+            left += usize::from(store.session(&session.id).await.unwrap().is_some());
+        }
+        left
+    };
+    assert_eq!(tally(&store, "proj_a").await.created, 200);
+    assert_eq!(expire(at(600)).await, 100);
+    while store.prune(at(3600), at(601)).await.unwrap() {}
+    assert_eq!((left(&early).await, left(&late).await), (0, 100));
+    assert_eq!(whole(&store, listing(&["proj_a"], 50), at(601)).await.len(), 100);
+    assert_eq!(expire(at(DAY + 600)).await, 200);
+    while store.prune(at(2 * DAY), at(3 * DAY)).await.unwrap() {}
+    assert_eq!(left(&late).await, 0);
+    drop(store);
+    let database = open_database(folder.path());
+    let tree = open_tree(&database, "sessions");
+    assert_eq!((tree.prefix("c").count(), tree.prefix("f").count(), tree.prefix("l").count()), (0, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

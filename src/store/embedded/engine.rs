@@ -1,7 +1,7 @@
 //! Trees of keys and values over fjall, an engine of sorted files under a log of writes: what the rest of this folder needs
 //! of it, and nothing more. Not here: when a write is durable (`flusher`, `journal`), how the folder comes to be (`folder`).
 //!
-//! All writes are batches: whole or not at all. A reader may meet a batch half way, in the order of its keys.
+//! All writes are batches: whole or not at all. A reader may meet one half way: a [`Batch`] in the order of its keys.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +11,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use fjall::AbstractTree as _;
 use fjall::KeyspaceCreateOptions;
@@ -45,6 +46,9 @@ const LOGS: u64 = 64 << 20;
 /// One writes files of full memory, and nothing else; the others merge. With two, that one would spin while the other one
 /// merges: it hands what is to be merged round (fjall 3.1.13, `worker_pool.rs`).
 const WORKERS: usize = 3;
+/// How long whoever waits for the files sleeps between two looks, and how often at most.
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSES: usize = 100;
 /// How many files are held open. The process has connections to hold too.
 const OPEN_FILES: usize = 128;
 
@@ -181,12 +185,28 @@ impl Tree {
 
     /// Not durable when this returns: see `flusher`.
     pub(super) fn apply_batch(&self, batch: Batch) -> Result<(), StoreError> {
+        self.write(batch.0)
+    }
+
+    /// As [`Self::apply_batch`], of keys that are all different, in the order in which they are given.
+    pub(super) fn insert_all(&self, entries: Vec<(Bytes, Bytes)>) -> Result<(), StoreError> {
+        self.write(entries.into_iter().map(|(key, value)| (key, Some(value))))
+    }
+
+    /// # Errors
+    /// No writes are taken, because one may be lost.
+    pub(super) fn takes_writes(&self) -> Result<(), StoreError> {
         if self.engine.halted.load(Ordering::SeqCst) {
             return Err(unavailable(fjall::Error::Poisoned));
         }
+        Ok(())
+    }
+
+    fn write(&self, all: impl IntoIterator<Item = (Bytes, Option<Bytes>)>) -> Result<(), StoreError> {
+        self.takes_writes()?;
         let mut writes = self.engine.database.batch();
         let mut bytes = 0;
-        for (key, value) in batch.0 {
+        for (key, value) in all {
             bytes += key.len() + value.as_ref().map_or(0, |value| value.len()) + ENTRY;
             match value {
                 Some(value) => writes.insert(&self.keyspace, key, value),
@@ -219,6 +239,19 @@ impl Tree {
             return Ok(true);
         }
         Ok(self.gathered.load(Ordering::Relaxed) <= MEMTABLES)
+    }
+
+    /// For whoever writes much that nobody waits for: waits until the files keep up with what was written, so that little
+    /// gathers in memory. `false`: they do not, for now.
+    pub(super) fn wait_for_files(&self) -> Result<bool, StoreError> {
+        for _ in 0..PAUSES {
+            self.keep_up()?;
+            if self.gathered.load(Ordering::Relaxed) <= MEMTABLE {
+                return Ok(true);
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(false)
     }
 
     pub(super) fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Entries {

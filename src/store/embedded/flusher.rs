@@ -1,12 +1,12 @@
 //! One thread that makes writes durable for all writers who wait, many at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use metrics::Histogram;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 use tokio::sync::watch;
 
 use super::creations::Creations;
@@ -21,26 +21,139 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Where so many wrote at once before, a moment is given to those who will now: each flush costs the same, however many share
 /// it.
 const MANY: usize = 8;
-const GATHERED: Duration = Duration::from_micros(100);
+/// How long it is from one flush to the next for each of those who wait, and at most.
+const OF_EACH: Duration = Duration::from_micros(5);
+const LONGEST: Duration = Duration::from_millis(2);
 
-type Waiting = oneshot::Sender<Result<(), String>>;
+/// Those who wait for one flush, and what became of it.
+#[derive(Debug, Default)]
+struct Group {
+    outcome: OnceLock<Result<(), String>>,
+    told: Notify,
+}
+
+/// Tells a group when it is dropped: also where no thread is left to do it.
+struct Telling {
+    group: Arc<Group>,
+    outcome: Result<(), String>,
+}
+
+/// Who waits.
+#[derive(Debug, Default)]
+struct Queue {
+    /// For the flush that is under way.
+    flushing: Arc<Group>,
+    /// For the next one.
+    next: Arc<Group>,
+    /// How many these are.
+    waiting: usize,
+    /// Nobody may come any more.
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queued {
+    queue: Mutex<Queue>,
+    /// Tells the thread that somebody waits, or that it is to end.
+    comes: Condvar,
+}
+
+/// What the thread works with.
+struct Thread {
+    engine: Engine,
+    trees: [Tree; 3],
+    creations: Arc<Creations>,
+    journal: Journal,
+    runtime: Handle,
+    queued: Arc<Queued>,
+    written: Arc<AtomicU64>,
+    durable: Arc<AtomicU64>,
+    failing: Failing,
+}
 
 /// What the thread does where a write may be lost, and also when it panics: none is taken after that.
 struct Failing {
     engine: Engine,
     failed: watch::Sender<bool>,
+    queued: Arc<Queued>,
 }
 
 /// Makes writes durable, many at once.
 #[derive(Debug)]
 pub(super) struct Flusher {
-    /// `None` once it is being dropped.
-    queue: Option<mpsc::Sender<Waiting>>,
+    queued: Arc<Queued>,
     thread: Option<std::thread::JoinHandle<()>>,
     written: Arc<AtomicU64>,
     durable: Arc<AtomicU64>,
     /// Whether a write has failed: none is taken after that, until the store is opened anew.
     failed: watch::Sender<bool>,
+    /// How long writers waited.
+    seconds: Histogram,
+}
+
+impl Group {
+    /// Tells all who wait what became of their writes. Only the first word counts.
+    fn tell(&self, outcome: Result<(), String>) {
+        drop(self.outcome.set(outcome));
+        self.told.notify_waiters();
+    }
+
+    async fn outcome(&self) -> Result<(), StoreError> {
+        let mut told = std::pin::pin!(self.told.notified());
+        // From here on nothing that is told is missed.
+        told.as_mut().enable();
+        if self.outcome.get().is_none() {
+            told.await;
+        }
+        let gone = || Err("the flusher has ended".to_owned());
+        self.outcome.get().cloned().unwrap_or_else(gone).map_err(StoreError::Unavailable)
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.group.tell(self.outcome.clone());
+    }
+}
+
+impl Queued {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody may come any more; who is there is still served.
+    fn end(&self) {
+        self.queue().ended = true;
+        self.comes.notify_one();
+    }
+
+    /// A place among those who wait for the next flush.
+    fn join(&self) -> Result<Arc<Group>, StoreError> {
+        let mut queue = self.queue();
+        if queue.ended {
+            return Err(StoreError::Unavailable("the flusher has ended".to_owned()));
+        }
+        queue.waiting += 1;
+        if queue.waiting == 1 {
+            self.comes.notify_one();
+        }
+        Ok(Arc::clone(&queue.next))
+    }
+
+    /// Returns when somebody waits: how many. `None`: nobody does, and nobody will.
+    fn somebody(&self) -> Option<usize> {
+        let nobody = |queue: &mut Queue| queue.waiting == 0 && !queue.ended;
+        let queue = self.comes.wait_while(self.queue(), nobody).unwrap_or_else(PoisonError::into_inner);
+        (queue.waiting > 0).then_some(queue.waiting)
+    }
+
+    /// Those for whom the next flush is, which begins now; how many they are.
+    fn take(&self) -> (Arc<Group>, usize) {
+        let mut queue = self.queue();
+        let next = std::mem::take(&mut queue.next);
+        queue.flushing = Arc::clone(&next);
+        (next, std::mem::take(&mut queue.waiting))
+    }
 }
 
 impl Failing {
@@ -54,8 +167,72 @@ impl Drop for Failing {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.fail();
+            self.queued.end();
+            let queue = self.queued.queue();
+            for group in [&queue.flushing, &queue.next] {
+                group.tell(Err("the flusher has panicked".to_owned()));
+            }
         }
     }
+}
+
+impl Thread {
+    fn run(mut self) {
+        // What the kernel could not write down it may have forgotten: a second try would succeed without it.
+        let (mut outcome, mut before) = (Ok(()), 0);
+        let mut begun = Instant::now();
+        while let Some(waiting) = self.queued.somebody() {
+            gather(before, waiting, begun);
+            begun = Instant::now();
+            let (group, waiting) = self.queued.take();
+            before = waiting;
+            let up_to = self.written.load(Ordering::SeqCst);
+            if outcome.is_ok() {
+                outcome = self.flush();
+            }
+            if outcome.is_ok() {
+                self.durable.store(up_to, Ordering::SeqCst);
+            } else {
+                self.failing.fail();
+            }
+            // They are woken by the threads that they run on: waking each of them from here costs a call of the system.
+            let telling = Telling { group, outcome: outcome.clone() };
+            drop(self.runtime.spawn(async move { drop(telling) }));
+            if outcome.is_ok() {
+                outcome = self.keep_up();
+            }
+            // Nobody may come who would be told.
+            if outcome.is_err() {
+                self.failing.fail();
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        self.creations.write().map_err(|error| error.to_string())?;
+        self.engine.hand_over().map_err(|error| error.to_string())?;
+        self.journal.sync().map_err(|error| error.to_string())
+    }
+
+    fn keep_up(&self) -> Result<(), String> {
+        for tree in &self.trees {
+            if !tree.keep_up().map_err(|error| error.to_string())? {
+                std::thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where many write at once, gives those a moment who will come soon. As many as wait now, and as waited before, are those
+/// who are there; few of them wait for long.
+fn gather(before: usize, waiting: usize, begun: Instant) {
+    if before < MANY {
+        return;
+    }
+    let there = u32::try_from(before + waiting).unwrap_or(u32::MAX);
+    let between = OF_EACH.saturating_mul(there).min(LONGEST);
+    std::thread::sleep(between.saturating_sub(begun.elapsed()));
 }
 
 impl Flusher {
@@ -66,48 +243,30 @@ impl Flusher {
         creations: Arc<Creations>,
     ) -> Result<Self, StoreError> {
         let journal = Journal::of(engine.directory());
-        let mut journal =
+        let journal =
             journal.map_err(|error| StoreError::Unavailable(format!("the database's log: {error}")))?;
-        let (sender, receiver) = mpsc::channel::<Waiting>();
         let (written, durable) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let failed = watch::Sender::new(false);
-        let failing = Failing { engine: engine.clone(), failed: failed.clone() };
+        let (queued, failed) = (Arc::new(Queued::default()), watch::Sender::new(false));
+        let failing = Failing { engine: engine.clone(), failed: failed.clone(), queued: Arc::clone(&queued) };
         let runtime = Handle::try_current();
         let runtime = runtime.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let (seen, reached) = (Arc::clone(&written), Arc::clone(&durable));
-        let run = move || {
-            // What the kernel could not write down it may have forgotten: a second try would succeed without it.
-            let (mut outcome, mut before) = (Ok(()), 0);
-            while let Ok(first) = receiver.recv() {
-                let mut waiting: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
-                if before >= MANY && waiting.len() < before / 2 {
-                    std::thread::sleep(GATHERED);
-                    waiting.extend(receiver.try_iter());
-                }
-                before = waiting.len();
-                let up_to = seen.load(Ordering::SeqCst);
-                if outcome.is_ok() {
-                    outcome = flush(&engine, &creations, &mut journal);
-                }
-                if outcome.is_ok() {
-                    reached.store(up_to, Ordering::SeqCst);
-                } else {
-                    failing.fail();
-                }
-                tell(&runtime, waiting, &outcome);
-                if outcome.is_ok() {
-                    outcome = keep_up(&trees);
-                }
-                // Nobody may come who would be told.
-                if outcome.is_err() {
-                    failing.fail();
-                }
-            }
+        let thread = Thread {
+            engine,
+            trees,
+            creations,
+            journal,
+            runtime,
+            queued: Arc::clone(&queued),
+            written: Arc::clone(&written),
+            durable: Arc::clone(&durable),
+            failing,
         };
-        let thread = std::thread::Builder::new().name("store-flusher".to_owned()).spawn(run);
+        let thread = std::thread::Builder::new().name("store-flusher".to_owned()).spawn(|| thread.run());
         let thread =
             thread.map_err(|error| StoreError::Unavailable(format!("no thread for the flusher: {error}")))?;
-        Ok(Self { queue: Some(sender), thread: Some(thread), written, durable, failed })
+        // Looked up once: the recorder would do it under a lock.
+        let seconds = metrics::histogram!("connector_store_seconds");
+        Ok(Self { queued, thread: Some(thread), written, durable, failed, seconds })
     }
 
     /// Numbers a write that was just made.
@@ -134,48 +293,17 @@ impl Flusher {
 
     /// Returns when everything written so far survives a crash.
     pub(super) async fn flushed(&self) -> Result<(), StoreError> {
-        let begun = std::time::Instant::now();
-        let (sender, receiver) = oneshot::channel();
-        let gone = || StoreError::Unavailable("the flusher has ended".to_owned());
-        self.queue.as_ref().ok_or_else(gone)?.send(sender).map_err(|_| gone())?;
-        let flushed = receiver.await.map_err(|_| gone())?;
-        metrics::histogram!("connector_store_seconds").record(begun.elapsed().as_secs_f64());
-        flushed.map_err(StoreError::Unavailable)
+        let begun = Instant::now();
+        let outcome = self.queued.join()?.outcome().await;
+        self.seconds.record(begun.elapsed().as_secs_f64());
+        outcome
     }
-}
-
-/// Tells writers what became of their writes. Many are told by the threads that they run on: waking each of them from here
-/// costs a call of the system.
-fn tell(runtime: &Handle, waiting: Vec<Waiting>, outcome: &Result<(), String>) {
-    let outcome = outcome.clone();
-    let telling = move || {
-        for writer in waiting {
-            // A writer that has gone away has nobody to tell.
-            drop(writer.send(outcome.clone()));
-        }
-    };
-    drop(runtime.spawn(async move { telling() }));
-}
-
-fn flush(engine: &Engine, creations: &Creations, journal: &mut Journal) -> Result<(), String> {
-    creations.write().map_err(|error| error.to_string())?;
-    engine.hand_over().map_err(|error| error.to_string())?;
-    journal.sync().map_err(|error| error.to_string())
-}
-
-fn keep_up(trees: &[Tree]) -> Result<(), String> {
-    for tree in trees {
-        if !tree.keep_up().map_err(|error| error.to_string())? {
-            std::thread::sleep(PAUSE);
-        }
-    }
-    Ok(())
 }
 
 impl Drop for Flusher {
     /// The directory is free for the next process, or the next test, when the store is dropped, not a moment later.
     fn drop(&mut self) {
-        self.queue = None;
+        self.queued.end();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the store's flusher had panicked");
         }
@@ -186,19 +314,23 @@ impl Drop for Flusher {
 mod tests {
     use super::*;
 
-    #[test]
-    fn no_write_is_taken_after_the_thread_panicked() {
+    #[tokio::test]
+    async fn no_write_is_taken_after_the_thread_panicked() {
         let folder = tempfile::tempdir().unwrap();
         let engine = Engine::open(folder.path(), 1 << 20).unwrap();
         let tree = engine.tree("records").unwrap();
         tree.insert("before", "it").unwrap();
         let failed = watch::Sender::new(false);
-        let failing = Failing { engine, failed: failed.clone() };
+        let queued = Arc::new(Queued::default());
+        let waiting = queued.join().unwrap();
+        let failing = Failing { engine, failed: failed.clone(), queued: Arc::clone(&queued) };
         let thread = std::thread::spawn(move || {
             let _failing = failing;
             panic!("for the test");
         });
         assert!(thread.join().is_err());
+        assert!(waiting.outcome().await.is_err(), "who waits is told");
+        assert!(queued.join().is_err(), "nobody may come any more");
         assert!(*failed.borrow());
         assert!(tree.insert("after", "it").is_err());
         assert!(tree.get("before").unwrap().is_some());

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use super::EmbeddedStore;
 use super::creations::CREATION;
 use super::creations::Creation;
+use super::creations::Entry;
 use super::creations::passing_over_damage;
 use super::engine::Batch;
 use crate::domain::auth_session::Event;
@@ -60,8 +61,8 @@ impl EmbeddedStore {
         known.sort();
         for (_, id) in known {
             let Some(session) = self.read_session(&id)? else { continue };
-            let record = records::encode(&self.0.sealer, &super::sessions::context(&id), &session)?;
-            self.0.creations.queue(&session, record);
+            let record = records::encode_compact(&self.0.sealer, &super::sessions::context(&id), &session)?;
+            self.0.creations.queue(&session, &record)?;
             self.0.creations.write()?;
             let mut batch = Batch::default();
             if let Some(person) = self.person_key(&session) {
@@ -118,22 +119,32 @@ impl EmbeddedStore {
     /// Removes some of the sessions that were created before an instant; `true`: there may be more.
     fn remove_old(&self, before: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
         // What was not counted yet must be before it goes.
-        self.count_creations()?;
+        if !self.count_some()? {
+            return Ok(true);
+        }
         let expired = self.expired_up_to()?;
         let mut removed = 0;
         let from = self.0.ledger.pruned.swap(0, Ordering::SeqCst);
-        for creation in self.creations_after(from) {
-            let creation = creation?;
-            if creation.place > expired || (creation.at >= before && creation.at <= now) {
-                break;
+        for entry in self.entries_after(from) {
+            let Entry { key, creations } = entry?;
+            let (mut left, last) = (false, creations.last().map_or(from, |creation| creation.place));
+            for creation in creations {
+                if creation.place > expired || (creation.at >= before && creation.at <= now) {
+                    return Ok(false);
+                }
+                // What a clock ahead of its time made stays until then, and does not keep the rest.
+                if creation.at < before {
+                    self.remove_session(&creation)?;
+                    removed += 1;
+                } else {
+                    left = true;
+                }
             }
-            // What a clock ahead of its time made stays until then, and does not keep the rest.
-            if creation.at < before {
-                self.remove_session(&creation)?;
-                removed += 1;
+            if !left {
+                self.0.sessions.remove(key)?;
             }
             if removed >= REMOVED_AT_ONCE {
-                self.0.ledger.pruned.store(creation.place, Ordering::SeqCst);
+                self.0.ledger.pruned.store(last, Ordering::SeqCst);
                 return Ok(true);
             }
         }
@@ -168,6 +179,7 @@ impl EmbeddedStore {
 #[async_trait]
 impl LedgerStore for EmbeddedStore {
     async fn sessions(&self, listing: &Listing, now: Timestamp) -> Result<Page, StoreError> {
+        self.count_all().await?;
         let listing = listing.clone();
         let page = self.aside_of_others(move |store| store.page(&listing, now)).await?;
         // What is told must survive a crash.
@@ -180,11 +192,13 @@ impl LedgerStore for EmbeddedStore {
         project: &ProjectId,
         days: RangeInclusive<Day>,
     ) -> Result<Vec<DayCount>, StoreError> {
+        self.count_all().await?;
         let project = project.clone();
         self.aside_of_others(move |store| store.counts(&project, &days)).await
     }
 
     async fn tally(&self, project: &ProjectId) -> Result<Tally, StoreError> {
+        self.count_all().await?;
         let project = project.clone();
         self.aside_of_others(move |store| store.tally_of_all_days(&project)).await
     }
@@ -205,6 +219,7 @@ impl LedgerStore for EmbeddedStore {
 
     async fn clear_project(&self, project: &ProjectId, now: Timestamp) -> Result<Vec<Errand>, StoreError> {
         let (mut before, mut errands) = (i64::MAX, Vec::new());
+        self.count_all().await?;
         loop {
             let of = project.clone();
             let some = self.aside_of_others(move |store| {
@@ -222,6 +237,7 @@ impl LedgerStore for EmbeddedStore {
 
     async fn remove_cleared(&self, project: &ProjectId, before: Timestamp) -> Result<bool, StoreError> {
         let (mut from, mut left) = (Some(i64::MAX), false);
+        self.count_all().await?;
         while let Some(place) = from {
             let of = project.clone();
             (from, left) = self

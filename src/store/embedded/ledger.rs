@@ -1,11 +1,11 @@
 //! What the embedded store counts and lists of sessions: the log of their creation, lists of projects, tallies of days,
 //! retention.
 //!
-//! Keys, in the tree of the sessions: `c` place → creation; `f` place → creation that a clock ahead of its time made; `l`
-//! project, place → id; `t` project, day → tally (day 0: of all days); `u` project, day → people; `x` what was damaged;
-//! `m` → marks. A creation writes only its session and one entry of the log, without
-//! a counter that all would wait for; the log is counted later, in large steps, each entry once: the mark of how far it was
-//! counted is in the same batch as the tallies. What came of a session is counted in the batch that writes it.
+//! Keys, in the tree of the sessions: `c` place of the last → creations; `f` place → creation that a clock ahead of its time
+//! made; `l` project, place → id; `t` project, day → tally (day 0: of all days); `u` project, day → people; `x` what was
+//! damaged; `m` → marks. A creation writes only its session and a place in the log, without a counter that all would wait for;
+//! the log is counted later, in large steps, each creation once: the mark of how far it was counted is in the same batch as the
+//! tallies. What came of a session is counted in the batch that writes it.
 
 use std::collections::BTreeMap;
 use std::collections::BinaryHeap;
@@ -20,7 +20,6 @@ use super::EmbeddedStore;
 use super::creations::COUNTED;
 use super::creations::Creation;
 use super::creations::ahead_key;
-use super::creations::creation_key;
 use super::creations::mark;
 use super::creations::passing_over_damage;
 use super::engine::Batch;
@@ -46,8 +45,10 @@ const LISTED: u8 = b'l';
 const TALLY: u8 = b't';
 const PEOPLE: u8 = b'u';
 const DAMAGED: u8 = b'x';
-/// How many entries of the log are counted in one batch.
+/// How many creations are counted in one batch.
 const COUNTED_AT_ONCE: usize = 512;
+/// How many batches are counted in one go, so that who is to stop can.
+const BATCHES: usize = 32;
 /// How many sessions a page looks at, at most, for those it wants.
 const LOOKED_AT: usize = 5_000;
 /// The tally of all days.
@@ -161,34 +162,57 @@ impl EmbeddedStore {
         blinded.first_chunk().copied().map_or(0, u64::from_be_bytes)
     }
 
-    /// Counts and lists the sessions that were created since the last time.
+    /// Counts and lists the sessions that were created since the last time, in steps between which a stop is possible.
+    pub(super) async fn count_all(&self) -> Result<(), StoreError> {
+        while !self.aside_of_others(Self::count_some).await? {}
+        Ok(())
+    }
+
+    /// The same in one go, for what came since.
     pub(super) fn count_creations(&self) -> Result<(), StoreError> {
-        loop {
-            let _tallies = self.0.ledger.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-            let counted = mark(&self.0.sessions, COUNTED)?;
-            let mut batch = Batch::default();
-            let mut created: BTreeMap<(ProjectId, Day), Tally> = BTreeMap::new();
-            let (mut seen, mut up_to) = (0, counted);
-            for creation in self.creations_after(counted).take(COUNTED_AT_ONCE) {
-                let Creation { place, at, id, project } = creation?;
-                (seen, up_to) = (seen + 1, place);
-                if !self.0.sessions.contains_key(session_key(&id))? {
-                    continue;
-                }
-                batch.insert(of_project(LISTED, &project, &ordered(place)), id.as_str());
-                for day in [Day::of(at), EVER] {
-                    created.entry((project.clone(), day)).or_default().created += 1;
-                }
+        while !self.count_some()? {}
+        Ok(())
+    }
+
+    /// Counts and lists some of the sessions that were created since the last time; `true`: all of them. After a rush, or at
+    /// a start, they are many, and what is written here waits for the files rather than gathering in memory.
+    pub(super) fn count_some(&self) -> Result<bool, StoreError> {
+        for _ in 0..BATCHES {
+            if !self.count_batch()? {
+                return Ok(true);
             }
-            if seen == 0 {
-                return Ok(());
+            if !self.0.sessions.wait_for_files()? {
+                break;
             }
-            for ((project, day), added) in created {
-                self.add_tally(&project, day, added, &mut batch)?;
-            }
-            batch.insert(COUNTED, ordered(up_to));
-            self.0.sessions.apply_batch(batch)?;
         }
+        Ok(false)
+    }
+
+    /// Counts and lists in one batch; `false`: nothing was left to be counted. The sessions are not looked up, which would
+    /// read all of them: only what is counted is ever removed.
+    fn count_batch(&self) -> Result<bool, StoreError> {
+        let _tallies = self.0.ledger.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = mark(&self.0.sessions, COUNTED)?;
+        let mut batch = Batch::default();
+        let mut created: BTreeMap<(ProjectId, Day), Tally> = BTreeMap::new();
+        let mut up_to = counted;
+        for creation in self.creations_after(counted).take(COUNTED_AT_ONCE) {
+            let Creation { place, at, id, project } = creation?;
+            up_to = place;
+            batch.insert(of_project(LISTED, &project, &ordered(place)), id.as_str());
+            for day in [Day::of(at), EVER] {
+                created.entry((project.clone(), day)).or_default().created += 1;
+            }
+        }
+        if created.is_empty() {
+            return Ok(false);
+        }
+        for ((project, day), added) in created {
+            self.add_tally(&project, day, added, &mut batch)?;
+        }
+        batch.insert(COUNTED, ordered(up_to));
+        self.0.sessions.apply_batch(batch)?;
+        Ok(true)
     }
 
     /// A part of the list of some projects' sessions.
@@ -271,7 +295,6 @@ impl EmbeddedStore {
                 batch.remove(person);
             }
             batch.remove(session_key(&creation.id));
-            batch.remove(creation_key(creation.place));
             batch.remove(ahead_key(creation.place));
             batch.remove(of_project(LISTED, &creation.project, &ordered(creation.place)));
             self.0.sessions.apply_batch(batch)

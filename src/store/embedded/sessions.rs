@@ -31,7 +31,7 @@ use crate::store::StoreError;
 use crate::store::Wakeup;
 use crate::store::records;
 
-const SESSION: u8 = b's';
+pub(super) const SESSION: u8 = b's';
 const ERRAND: u8 = b'e';
 const PERSON: u8 = b'p';
 /// How many sessions are looked at for their end in one go.
@@ -110,7 +110,7 @@ impl EmbeddedStore {
     fn put_errands(&self, errands: &[Errand], step: &mut Batch) -> Result<(), StoreError> {
         for errand in errands {
             let key = self.errand_key(errand);
-            let record = records::encode(&self.0.sealer, &errand_context(&key), errand)?;
+            let record = records::encode_compact(&self.0.sealer, &errand_context(&key), errand)?;
             step.insert(key, record);
         }
         Ok(())
@@ -119,7 +119,7 @@ impl EmbeddedStore {
     /// Writes what an event led to, in one step; its number is for waiting until it is durable.
     fn write_step(&self, before: &AuthSession, after: &Step, mut batch: Batch) -> Result<u64, StoreError> {
         let session = &after.session;
-        let record = records::encode(&self.0.sealer, &context(&session.id), session)?;
+        let record = records::encode_compact(&self.0.sealer, &context(&session.id), session)?;
         batch.insert(session_key(&session.id), record);
         match (self.person_key(before), self.person_key(session)) {
             (None, Some(person)) => batch.insert(person, Vec::new()),
@@ -240,15 +240,15 @@ impl EmbeddedStore {
 }
 
 pub(super) fn context(id: &SessionId) -> String {
-    format!("session/{id}")
+    ["session/", id.as_str()].concat()
 }
 
 #[async_trait]
 impl SessionStore for EmbeddedStore {
     async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError> {
-        let record = records::encode(&self.0.sealer, &context(&session.id), session)?;
+        let record = records::encode_compact(&self.0.sealer, &context(&session.id), session)?;
         let before = self.0.shards.before(&session.id);
-        self.0.creations.queue(session, record);
+        self.0.creations.queue(session, &record)?;
         self.0.flusher.flushed().await?;
         // It may have changed meanwhile: lists have it, and it may end, as soon as it is written.
         self.0.shards.read(session, before);
@@ -314,8 +314,12 @@ impl SessionStore for EmbeddedStore {
     async fn expire(&self, now: Timestamp) -> Result<Expired, StoreError> {
         let (expired, ended) = self
             .aside_of_others(move |store| {
-                store.count_creations()?;
-                store.end_overdue(now)
+                let is_counted = store.count_some()?;
+                let (mut expired, ended) = store.end_overdue(now)?;
+                if !is_counted {
+                    expired.next = now;
+                }
+                Ok((expired, ended))
             })
             .await?;
         if !ended.is_empty() {
