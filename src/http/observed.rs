@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use metrics::{Counter, Histogram};
-use poem::http::header::CACHE_CONTROL;
+use poem::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use poem::http::{HeaderName, HeaderValue, Method};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use tracing::Instrument as _;
@@ -133,6 +133,8 @@ impl Observation {
         count(method, route, status, took);
         if public {
             cors::permit(&mut response);
+        }
+        if is_stream(&response) {
             // A proxy that collects a stream before it passes it on would tell nothing in time.
             response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
         }
@@ -141,6 +143,10 @@ impl Observation {
         response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
     }
+}
+
+fn is_stream(response: &Response) -> bool {
+    response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Counts an answer. The recorder looks a name and its labels up under locks that all requests share, so each thread keeps

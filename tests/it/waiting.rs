@@ -30,6 +30,7 @@ impl Stream {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["access-control-allow-origin"], "*");
+        assert_eq!(response.headers()["x-accel-buffering"], "no", "a proxy passes each event on");
         Self(response, String::new())
     }
 

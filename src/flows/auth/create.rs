@@ -82,8 +82,10 @@ impl Auth {
         };
         let session = AuthSession::new(token, shared.ids.base62(11), request, shared.clock.now());
         shared.store.insert_session(&session).await?;
-        metrics::counter!("connector_sign_ins_total", "status" => "created").increment(1);
-        let events_url = format!("{}/api/v1/events/{}{}", shared.links.public_url, session.id, session.watch);
+        shared.created.increment(1);
+        let parts =
+            [shared.links.public_url.as_str(), "/api/v1/events/", session.id.as_str(), &session.watch];
+        let events_url = parts.concat();
         Ok(Created { session, links, events_url })
     }
 }

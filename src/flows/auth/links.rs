@@ -32,40 +32,44 @@ impl Links {
         language: Language,
         settings: &LinkSettings,
     ) -> Result<Self, AuthError> {
-        let (parameter, value) = if to.via.bot {
-            ("start", id.as_str().to_owned())
+        let sent = if to.via.bot {
+            ["start=", id.as_str()].concat()
         } else {
-            ("text", texts::of(language).link_message(id.as_str()))
+            joined("text=", &texts::of(language).link_message(id.as_str()))
         };
-        let query = |first: Option<(&str, &str)>| {
-            // A plus would arrive in the message as a plus.
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            query.extend_pairs(first).append_pair(parameter, &value);
-            query.finish().replace('+', "%20")
-        };
-        let base = &settings.base;
+        let base = settings.base.as_str();
         let (deeplink, tg) = match (&to.username, &to.phone) {
             (Some(username), _) => (
-                format!("{base}/{username}?{}", query(None)),
-                format!("tg://resolve?{}", query(Some(("domain", username)))),
+                [base, "/", username, "?", &sent].concat(),
+                ["tg://resolve?domain=", &joined("", username), "&", &sent].concat(),
             ),
             (None, Some(phone)) if settings.by_phone && !to.via.bot => {
                 let digits = phone.trim_start_matches('+');
                 (
-                    format!("{base}/+{digits}?{}", query(None)),
-                    format!("tg://resolve?{}", query(Some(("phone", digits)))),
+                    [base, "/+", digits, "?", &sent].concat(),
+                    ["tg://resolve?phone=", digits, "&", &sent].concat(),
                 )
             }
             (None, _) => return Err(AuthError::NoUsername),
         };
         let web = if base == "https://t.me" {
-            let address: String = form_urlencoded::byte_serialize(tg.as_bytes()).collect();
-            format!("https://web.telegram.org/k/#?tgaddr={address}")
+            joined("https://web.telegram.org/k/#?tgaddr=", &tg)
         } else {
             deeplink.clone()
         };
         Ok(Self { deeplink, tg, web })
     }
+}
+
+/// `value` behind the rest, as it is written in an address.
+fn joined(before: &str, value: &str) -> String {
+    let mut text = String::with_capacity(before.len() + 2 * value.len());
+    text.push_str(before);
+    for part in form_urlencoded::byte_serialize(value.as_bytes()) {
+        // A plus would arrive in the message as a plus.
+        text.push_str(if part == "+" { "%20" } else { part });
+    }
+    text
 }
 
 #[cfg(test)]

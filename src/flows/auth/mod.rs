@@ -16,6 +16,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use metrics::Counter;
+
 pub(crate) use self::create::Client;
 pub(crate) use self::create::Created;
 pub use self::error::AuthError;
@@ -79,6 +81,8 @@ struct Shared {
     limits: Limits,
     /// Names of bots that the store has.
     usernames: Mutex<HashMap<i64, String>>,
+    /// How many sessions were created.
+    created: Counter,
 }
 
 impl std::fmt::Debug for Auth {
@@ -149,7 +153,21 @@ impl Auth {
         limits: AppLimits,
     ) -> Self {
         let (usernames, limits) = (Mutex::default(), Limits::new(limits));
-        Self(Arc::new(Shared { store, accounts, outbox, clock, ids, tasks, mode, links, limits, usernames }))
+        // Looked up once: the recorder would do it under a lock.
+        let created = metrics::counter!("connector_sign_ins_total", "status" => "created");
+        Self(Arc::new(Shared {
+            store,
+            accounts,
+            outbox,
+            clock,
+            ids,
+            tasks,
+            mode,
+            links,
+            limits,
+            usernames,
+            created,
+        }))
     }
 
     /// Whether this is the poll that nearly all are: of a session known to be pending, by somebody who needs no key. It is
