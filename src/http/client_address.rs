@@ -5,10 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Once;
 
 use ipnet::IpNet;
-use poem::http::HeaderMap;
+use poem::http::header::FORWARDED;
+use poem::http::{HeaderMap, HeaderName};
 
 use crate::domain::subscriber::is_here;
 pub(super) use crate::domain::subscriber::network_of;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Who sends a request, as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +39,9 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
     if !is_trusted(&peer) {
         return peer;
     }
-    let mut hops = elements(headers, "x-forwarded-for");
+    let mut hops = elements(headers, X_FORWARDED_FOR);
     if hops.is_empty() {
-        hops = elements(headers, "forwarded").into_iter().map(for_parameter).collect();
+        hops = elements(headers, FORWARDED).into_iter().map(for_parameter).collect();
     }
     let mut nearest = peer;
     for hop in hops.iter().rev() {
@@ -66,7 +69,7 @@ pub(super) fn warn_of_unlisted_proxy(peer: IpAddr, headers: &HeaderMap, trusted:
 }
 
 fn is_unlisted_proxy(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> bool {
-    let is_told = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
+    let is_told = headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED);
     is_told && !trusted.iter().any(|network| network.contains(&peer))
 }
 
@@ -79,7 +82,7 @@ pub(super) fn came_through_proxy(headers: &HeaderMap) -> bool {
 }
 
 /// All elements of a list, in the order of the hops. One that is no text spoils no other.
-fn elements<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
+fn elements(headers: &HeaderMap, name: HeaderName) -> Vec<&[u8]> {
     let values = headers.get_all(name).iter();
     values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect()
 }

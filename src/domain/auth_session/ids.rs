@@ -131,7 +131,7 @@ impl TypedCode {
 impl fmt::Display for TypedCode {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, second) = self.0.split_at_checked(CODE_LENGTH / 2).unwrap_or((&self.0, ""));
-        write!(formatter, "{}-{}", first.to_ascii_uppercase(), second.to_ascii_uppercase())
+        formatter.write_str(&[first, "-", second].concat().to_ascii_uppercase())
     }
 }
 

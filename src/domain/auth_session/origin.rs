@@ -2,6 +2,9 @@
 //! public address, the website. Only names known here come out of a `User-Agent`, so nobody can put words into a prompt.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 
 use super::Device;
 use super::Origin;
@@ -38,6 +41,13 @@ const SYSTEMS: [(&str, &str); 7] = [
     ("Linux", "Linux"),
 ];
 
+/// Finds all of the marks in one pass: the apps', the browsers', the systems', in this order.
+static MARKS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let marks = [BROWSERS.as_slice(), &SYSTEMS].concat().into_iter().map(|(mark, _)| mark);
+    #[expect(clippy::expect_used, reason = "the marks are known here, and few")]
+    AhoCorasick::new(APPS.into_iter().chain(marks)).expect("the marks fit an automaton")
+});
+
 impl Origin {
     /// From what a request tells of itself.
     pub fn of(user_agent: Option<&str>, address: Option<IpAddr>, origin: Option<&str>) -> Self {
@@ -50,14 +60,22 @@ impl Origin {
 }
 
 fn device(user_agent: &str) -> Option<Device> {
-    let named = |names: &[(&str, &'static str)]| {
-        names.iter().find_map(|(mark, name)| user_agent.contains(mark).then_some(*name))
+    let mut found = [false; APPS.len() + BROWSERS.len() + SYSTEMS.len()];
+    for mark in MARKS.find_overlapping_iter(user_agent) {
+        if let Some(found) = found.get_mut(mark.pattern().as_usize()) {
+            *found = true;
+        }
+    }
+    let (apps, others) = found.split_at(APPS.len());
+    let (browsers, systems) = others.split_at(BROWSERS.len());
+    let named = |names: &[(&str, &'static str)], found: &[bool]| {
+        names.iter().zip(found).find_map(|((_, name), found)| found.then_some(*name))
     };
-    if APPS.iter().any(|mark| user_agent.contains(mark)) {
+    if apps.contains(&true) {
         return Some(Device::MobileApp);
     }
-    match (named(&BROWSERS), named(&SYSTEMS)) {
-        (Some(browser), Some(system)) => Some(Device::Browser(format!("{browser} on {system}"))),
+    match (named(&BROWSERS, browsers), named(&SYSTEMS, systems)) {
+        (Some(browser), Some(system)) => Some(Device::Browser([browser, " on ", system].concat())),
         (Some(browser), None) => Some(Device::Browser(browser.to_owned())),
         (None, _) => None,
     }
@@ -103,6 +121,27 @@ mod tests {
         assert_eq!(device(edge), Some(browser("Edge on Windows")));
         let safari = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605 Version/18.0 Mobile/15E148 Safari/604.1";
         assert_eq!(device(safari), Some(browser("Safari on iPhone")));
+    }
+
+    #[test]
+    fn every_mark_is_found_wherever_it_stands() {
+        for mark in APPS {
+            assert_eq!(
+                device(&format!("Mozilla/5.0 ({mark} Safari/604.1")),
+                Some(Device::MobileApp),
+                "{mark}"
+            );
+        }
+        for (mark, name) in BROWSERS {
+            assert_eq!(device(mark), Some(browser(name)));
+            for (within, system) in SYSTEMS {
+                assert_eq!(
+                    device(&format!("({within}){mark}7")),
+                    Some(browser(&format!("{name} on {system}")))
+                );
+            }
+        }
+        assert_eq!(device("Linux"), None);
     }
 
     #[test]

@@ -70,7 +70,6 @@ impl Auth {
         }
         let deliverer = self.deliverer(project).await?;
         let token = SessionToken::new(&shared.ids);
-        let links = Links::new(&deliverer, &token.id(), client.language.unwrap_or_default(), &shared.links)?;
         let request = Request {
             project: project.id.clone(),
             via: deliverer.via,
@@ -81,6 +80,8 @@ impl Auth {
             match_code: project.settings.match_code.then(|| match_code(&shared.ids)),
         };
         let session = AuthSession::new(token, shared.ids.base62(11), request, shared.clock.now());
+        let language = session.language.unwrap_or_default();
+        let links = Links::new(&deliverer, &session.id, language, &shared.links)?;
         shared.store.insert_session(&session).await?;
         shared.created.increment(1);
         let parts =
