@@ -13,6 +13,7 @@ mod former;
 mod journal;
 mod keeping;
 mod ledger;
+mod lists;
 mod pending;
 mod projects;
 mod sessions;
