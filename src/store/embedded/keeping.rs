@@ -69,7 +69,8 @@ impl EmbeddedStore {
             if let Some(person) = self.person_key(&session) {
                 batch.insert(person, Vec::new());
             }
-            self.write_counted(Some(&session).filter(|one| one.state != State::Pending), batch)?;
+            let ended = Some(&session).filter(|one| one.state != State::Pending);
+            self.write_counted(ended.as_slice(), batch)?;
         }
         tree.insert(LAYOUT, LATEST)
     }

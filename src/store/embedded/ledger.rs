@@ -121,26 +121,31 @@ impl EmbeddedStore {
         }
     }
 
-    /// Writes a batch; `ended`: the session that ended with it, which is counted.
-    pub(super) fn write_counted(
-        &self,
-        ended: Option<&AuthSession>,
-        mut batch: Batch,
-    ) -> Result<(), StoreError> {
-        let Some(after) = ended else {
+    /// Writes a batch; `ended`: the sessions that ended with it, which are counted, each tally once.
+    pub(super) fn write_counted(&self, ended: &[&AuthSession], mut batch: Batch) -> Result<(), StoreError> {
+        if ended.is_empty() {
             return self.0.sessions.apply_batch(batch);
-        };
-        let _tallies = self.0.ledger.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        let (project, day) = (&after.project, Day::of(after.created_at));
-        let mut tally = Tally::default();
-        tally.count(&after.state);
-        for day in [day, EVER] {
-            self.add_tally(project, day, tally, &mut batch)?;
         }
-        if let (State::Confirmed { .. }, Some(opening)) = (&after.state, &after.opening) {
+        let mut tallies: BTreeMap<(&ProjectId, Day), Tally> = BTreeMap::new();
+        let mut people: BTreeMap<(&ProjectId, Day), Vec<u64>> = BTreeMap::new();
+        for session in ended {
+            let (project, day) = (&session.project, Day::of(session.created_at));
+            for day in [day, EVER] {
+                tallies.entry((project, day)).or_default().count(&session.state);
+            }
+            if let (State::Confirmed { .. }, Some(opening)) = (&session.state, &session.opening) {
+                people.entry((project, day)).or_default().push(self.digest(opening.person.id));
+            }
+        }
+        let _tallies = self.0.ledger.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((project, day), added) in tallies {
+            self.add_tally(project, day, added, &mut batch)?;
+        }
+        for ((project, day), digests) in people {
             let key = day_key(PEOPLE, project, day);
             let mut people: People = self.to_be_changed(&key, &mut batch)?;
-            if people.insert(self.digest(opening.person.id)) {
+            // All of them are put in.
+            if digests.into_iter().fold(false, |new, digest| people.insert(digest) | new) {
                 self.put_sealed(key, &people, &mut batch)?;
             }
         }

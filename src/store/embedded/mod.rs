@@ -5,6 +5,7 @@ mod creations;
 mod damage;
 mod deliveries;
 mod delivery_keys;
+mod ending;
 mod engine;
 mod floors;
 mod flusher;
