@@ -24,6 +24,8 @@ const ENTRY: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
 const LAST: &[u8; 4] = b"FJL\x03";
+/// How much of an entry there is before its key, after its mark.
+const HEAD: usize = 20;
 /// How many bytes are read at once.
 const AT_ONCE: usize = 1 << 16;
 
@@ -190,17 +192,14 @@ impl<R: Read> Batch<'_, R> {
 
     /// `false`: it is none.
     fn entry(&mut self, buffer: &mut Vec<u8>) -> Result<bool> {
-        let [kind, compression] = self.bytes()?;
-        let tree: [u8; 8] = self.bytes()?;
-        let (key, value, written): ([u8; 2], [u8; 4], [u8; 4]) =
-            (self.bytes()?, self.bytes()?, self.bytes()?);
+        let head: [u8; HEAD] = self.bytes()?;
+        let [kind, compression, _, _, _, _, _, _, _, _, k0, k1, v0, v1, v2, v3, written @ ..] = head;
+        let (key, value) = (u16::from_le_bytes([k0, k1]), [v0, v1, v2, v3]);
         if kind > 4 || compression != 0 || value != written {
             return Ok(false);
         }
-        for part in [&[kind, compression][..], &tree, &key, &value, &written] {
-            buffer.extend_from_slice(part);
-        }
-        self.more(u64::from(u16::from_le_bytes(key)) + u64::from(u32::from_le_bytes(value)), buffer)?;
+        buffer.extend_from_slice(&head);
+        self.more(u64::from(key) + u64::from(u32::from_le_bytes(value)), buffer)?;
         Ok(true)
     }
 
@@ -216,9 +215,9 @@ impl<R: Read> Batch<'_, R> {
         if bytes > self.left.saturating_sub(self.read) {
             return Err(Error::from(ErrorKind::UnexpectedEof));
         }
-        if self.reader.take(bytes).read_to_end(buffer)? as u64 != bytes {
-            return Err(Error::from(ErrorKind::UnexpectedEof));
-        }
+        let end = buffer.len();
+        buffer.resize(end + usize::try_from(bytes).map_err(Error::other)?, 0);
+        self.reader.read_exact(buffer.get_mut(end..).unwrap_or_default())?;
         self.read += bytes;
         Ok(())
     }

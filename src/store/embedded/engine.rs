@@ -49,6 +49,8 @@ const WORKERS: usize = 3;
 /// How long whoever waits for the files sleeps between two looks, and how often at most.
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSES: usize = 100;
+/// How often for whoever is at leisure, but must keep up with those who are not.
+const FEW_PAUSES: usize = 10;
 /// How many files are held open. The process has connections to hold too.
 const OPEN_FILES: usize = 128;
 
@@ -252,6 +254,19 @@ impl Tree {
             std::thread::sleep(PAUSE);
         }
         Ok(false)
+    }
+
+    /// For whoever is at leisure: waits a moment until nothing is in memory that is to become a file, so that it does not add
+    /// to that.
+    pub(super) fn wait_a_moment_for_files(&self) -> Result<(), StoreError> {
+        self.keep_up()?;
+        for _ in 0..FEW_PAUSES {
+            if self.keyspace.sealed_memtable_count() == 0 {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     pub(super) fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Entries {

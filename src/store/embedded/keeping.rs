@@ -13,6 +13,7 @@ use super::creations::Creation;
 use super::creations::Entry;
 use super::creations::passing_over_damage;
 use super::engine::Batch;
+use super::lists::Listed;
 use crate::domain::auth_session::Event;
 use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::State;
@@ -68,7 +69,8 @@ impl EmbeddedStore {
             if let Some(person) = self.person_key(&session) {
                 batch.insert(person, Vec::new());
             }
-            self.write_counted(Some(&session).filter(|one| one.state != State::Pending), batch)?;
+            let ended = Some(&session).filter(|one| one.state != State::Pending);
+            self.write_counted(ended.as_slice(), batch)?;
         }
         tree.insert(LAYOUT, LATEST)
     }
@@ -128,20 +130,23 @@ impl EmbeddedStore {
         for entry in self.entries_after(from) {
             let Entry { key, creations } = entry?;
             let (mut left, last) = (false, creations.last().map_or(from, |creation| creation.place));
-            for creation in creations {
+            for creation in &creations {
                 if creation.place > expired || (creation.at >= before && creation.at <= now) {
                     return Ok(false);
                 }
                 // What a clock ahead of its time made stays until then, and does not keep the rest.
                 if creation.at < before {
-                    self.remove_session(&creation)?;
+                    self.remove_session(creation)?;
                     removed += 1;
                 } else {
                     left = true;
                 }
             }
             if !left {
-                self.0.sessions.remove(key)?;
+                let mut batch = Batch::default();
+                self.unlist(&creations, &mut batch)?;
+                batch.remove(key);
+                self.0.sessions.apply_batch(batch)?;
             }
             if removed >= REMOVED_AT_ONCE {
                 self.0.ledger.pruned.store(last, Ordering::SeqCst);
@@ -160,19 +165,30 @@ impl EmbeddedStore {
         before: Timestamp,
         left: &mut bool,
     ) -> Result<Option<i64>, StoreError> {
-        let mut last = None;
-        for listed in self.listed(project, from).take(REMOVED_AT_ONCE) {
-            let (place, id) = listed?;
-            last = Some(place);
-            let session = passing_over_damage(self.read_session(&id))?;
-            if session.is_some_and(|session| session.opening.is_some() && session.created_at >= before) {
-                *left = true;
-                continue;
+        let mut looked_at = 0;
+        for entry in self.lists(project, from) {
+            let Listed { key, first, sessions } = entry?;
+            looked_at += sessions.len();
+            let mut stays = false;
+            for (place, id) in sessions {
+                let session = passing_over_damage(self.read_session(&id))?;
+                if session.is_some_and(|session| session.opening.is_some() && session.created_at >= before) {
+                    stays = true;
+                    continue;
+                }
+                let at = Timestamp::default();
+                self.remove_session(&Creation { place, at, id, project: project.clone() })?;
             }
-            let at = Timestamp::default();
-            self.remove_session(&Creation { place, at, id, project: project.clone() })?;
+            if stays {
+                *left = true;
+            } else {
+                self.0.sessions.remove(key)?;
+            }
+            if looked_at >= REMOVED_AT_ONCE {
+                return Ok(Some(first));
+            }
         }
-        Ok(last)
+        Ok(None)
     }
 }
 
@@ -223,7 +239,6 @@ impl LedgerStore for EmbeddedStore {
         loop {
             let of = project.clone();
             let some = self.aside_of_others(move |store| {
-                store.count_creations()?;
                 store.listed(&of, before).take(REMOVED_AT_ONCE).collect::<Result<Vec<_>, _>>()
             });
             let some = some.await?;
@@ -242,7 +257,6 @@ impl LedgerStore for EmbeddedStore {
             let of = project.clone();
             (from, left) = self
                 .aside_of_others(move |store| {
-                    store.count_creations()?;
                     let next = store.remove_some(&of, place, before, &mut left)?;
                     Ok((next, left))
                 })

@@ -1,14 +1,13 @@
-//! What the embedded store counts and lists of sessions: the log of their creation, lists of projects, tallies of days,
-//! retention.
+//! What the embedded store counts of sessions: tallies of days, and who was there. The log of their creation, which is counted,
+//! is in `creations`, the lists that come of it in `lists`.
 //!
 //! Keys, in the tree of the sessions: `c` place of the last → creations; `f` place → creation that a clock ahead of its time
-//! made; `l` project, place → id; `t` project, day → tally (day 0: of all days); `u` project, day → people; `x` what was
-//! damaged; `m` → marks. A creation writes only its session and a place in the log, without a counter that all would wait for;
+//! made; `l` see `lists`; `t` project, day → tally (day 0: of all days); `u` project, day → people; `x` what was damaged;
+//! `m` → marks. A creation writes only its session and a place in the log, without a counter that all would wait for;
 //! the log is counted later, in large steps, each creation once: the mark of how far it was counted is in the same batch as the
 //! tallies. What came of a session is counted in the batch that writes it.
 
 use std::collections::BTreeMap;
-use std::collections::BinaryHeap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Mutex, PoisonError};
@@ -23,25 +22,19 @@ use super::creations::ahead_key;
 use super::creations::mark;
 use super::creations::passing_over_damage;
 use super::engine::Batch;
+use super::lists;
 use super::sessions::ordered;
 use super::sessions::session_key;
-use super::sessions::unordered;
 use crate::domain::auth_session::AuthSession;
-use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::State;
-use crate::domain::clock::Timestamp;
-use crate::domain::ledger::Cursor;
 use crate::domain::ledger::Day;
 use crate::domain::ledger::DayCount;
-use crate::domain::ledger::Listing;
-use crate::domain::ledger::Page;
 use crate::domain::ledger::People;
 use crate::domain::ledger::Tally;
 use crate::domain::project::ProjectId;
 use crate::store::StoreError;
 use crate::store::records;
 
-const LISTED: u8 = b'l';
 const TALLY: u8 = b't';
 const PEOPLE: u8 = b'u';
 const DAMAGED: u8 = b'x';
@@ -49,8 +42,6 @@ const DAMAGED: u8 = b'x';
 const COUNTED_AT_ONCE: usize = 512;
 /// How many batches are counted in one go, so that who is to stop can.
 const BATCHES: usize = 32;
-/// How many sessions a page looks at, at most, for those it wants.
-const LOOKED_AT: usize = 5_000;
 /// The tally of all days.
 const EVER: Day = Day::from_number(0);
 
@@ -69,7 +60,7 @@ pub(super) fn damaged(what: &str) -> StoreError {
 }
 
 /// `kind`, project, and what sorts within it. Ids of projects hold no zero.
-fn of_project(kind: u8, project: &ProjectId, rest: &[u8]) -> Vec<u8> {
+pub(super) fn of_project(kind: u8, project: &ProjectId, rest: &[u8]) -> Vec<u8> {
     [&[kind], project.as_str().as_bytes(), &[0], rest].concat()
 }
 
@@ -130,26 +121,31 @@ impl EmbeddedStore {
         }
     }
 
-    /// Writes a batch; `ended`: the session that ended with it, which is counted.
-    pub(super) fn write_counted(
-        &self,
-        ended: Option<&AuthSession>,
-        mut batch: Batch,
-    ) -> Result<(), StoreError> {
-        let Some(after) = ended else {
+    /// Writes a batch; `ended`: the sessions that ended with it, which are counted, each tally once.
+    pub(super) fn write_counted(&self, ended: &[&AuthSession], mut batch: Batch) -> Result<(), StoreError> {
+        if ended.is_empty() {
             return self.0.sessions.apply_batch(batch);
-        };
-        let _tallies = self.0.ledger.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        let (project, day) = (&after.project, Day::of(after.created_at));
-        let mut tally = Tally::default();
-        tally.count(&after.state);
-        for day in [day, EVER] {
-            self.add_tally(project, day, tally, &mut batch)?;
         }
-        if let (State::Confirmed { .. }, Some(opening)) = (&after.state, &after.opening) {
+        let mut tallies: BTreeMap<(&ProjectId, Day), Tally> = BTreeMap::new();
+        let mut people: BTreeMap<(&ProjectId, Day), Vec<u64>> = BTreeMap::new();
+        for session in ended {
+            let (project, day) = (&session.project, Day::of(session.created_at));
+            for day in [day, EVER] {
+                tallies.entry((project, day)).or_default().count(&session.state);
+            }
+            if let (State::Confirmed { .. }, Some(opening)) = (&session.state, &session.opening) {
+                people.entry((project, day)).or_default().push(self.digest(opening.person.id));
+            }
+        }
+        let _tallies = self.0.ledger.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((project, day), added) in tallies {
+            self.add_tally(project, day, added, &mut batch)?;
+        }
+        for ((project, day), digests) in people {
             let key = day_key(PEOPLE, project, day);
             let mut people: People = self.to_be_changed(&key, &mut batch)?;
-            if people.insert(self.digest(opening.person.id)) {
+            // All of them are put in.
+            if digests.into_iter().fold(false, |new, digest| people.insert(digest) | new) {
                 self.put_sealed(key, &people, &mut batch)?;
             }
         }
@@ -165,12 +161,6 @@ impl EmbeddedStore {
     /// Counts and lists the sessions that were created since the last time, in steps between which a stop is possible.
     pub(super) async fn count_all(&self) -> Result<(), StoreError> {
         while !self.aside_of_others(Self::count_some).await? {}
-        Ok(())
-    }
-
-    /// The same in one go, for what came since.
-    pub(super) fn count_creations(&self) -> Result<(), StoreError> {
-        while !self.count_some()? {}
         Ok(())
     }
 
@@ -196,12 +186,21 @@ impl EmbeddedStore {
         let mut batch = Batch::default();
         let mut created: BTreeMap<(ProjectId, Day), Tally> = BTreeMap::new();
         let mut up_to = counted;
-        for creation in self.creations_after(counted).take(COUNTED_AT_ONCE) {
-            let Creation { place, at, id, project } = creation?;
-            up_to = place;
-            batch.insert(of_project(LISTED, &project, &ordered(place)), id.as_str());
-            for day in [Day::of(at), EVER] {
-                created.entry((project.clone(), day)).or_default().created += 1;
+        let mut creations = 0;
+        for entry in self.entries_after(counted) {
+            let mut new = entry?.creations;
+            // One of before may have counted some of an entry.
+            new.retain(|creation| creation.place > counted);
+            lists::list(&new, &mut batch);
+            creations += new.len();
+            for Creation { place, at, project, .. } in new {
+                up_to = place;
+                for day in [Day::of(at), EVER] {
+                    created.entry((project.clone(), day)).or_default().created += 1;
+                }
+            }
+            if creations >= COUNTED_AT_ONCE {
+                break;
             }
         }
         if created.is_empty() {
@@ -215,57 +214,12 @@ impl EmbeddedStore {
         Ok(true)
     }
 
-    /// A part of the list of some projects' sessions.
-    pub(super) fn page(&self, listing: &Listing, now: Timestamp) -> Result<Page, StoreError> {
-        self.count_creations()?;
-        let before = listing.before.map_or(i64::MAX, Cursor::place);
-        let mut lists: Vec<_> = listing.projects.iter().map(|project| self.listed(project, before)).collect();
-        let mut heads = BinaryHeap::new();
-        for (index, list) in lists.iter_mut().enumerate() {
-            heads.extend(list.next().transpose()?.map(|(place, id)| (place, index, id)));
-        }
-        let mut page = Page::default();
-        let mut looked_at = 0;
-        while let Some((place, index, id)) = heads.pop() {
-            looked_at += 1;
-            let session = passing_over_damage(self.read_session(&id))?;
-            if let Some(session) = session.filter(|session| listing.shows(session, now)) {
-                page.sessions.push(session);
-            }
-            if let Some(list) = lists.get_mut(index) {
-                heads.extend(list.next().transpose()?.map(|(place, id)| (place, index, id)));
-            }
-            if page.sessions.len() >= listing.limit || looked_at >= LOOKED_AT {
-                page.next = (!heads.is_empty()).then(|| Cursor::new(place));
-                break;
-            }
-        }
-        Ok(page)
-    }
-
-    /// A project's sessions before a place, newest first.
-    pub(super) fn listed(
-        &self,
-        project: &ProjectId,
-        before: i64,
-    ) -> impl Iterator<Item = Result<(i64, SessionId), StoreError>> + use<> {
-        let (from, to) = (of_project(LISTED, project, &[]), of_project(LISTED, project, &ordered(before)));
-        let start = from.len();
-        self.0.sessions.range(from..to).rev().map(move |entry| {
-            let (key, id) = entry?;
-            let place = key.get(start..).and_then(|place| place.first_chunk()).copied().map(unordered);
-            let id = std::str::from_utf8(&id).ok().and_then(SessionId::parse);
-            place.zip(id).ok_or_else(|| damaged("a list"))
-        })
-    }
-
     /// What was counted of a project on some days; days without anything are left out.
     pub(super) fn counts(
         &self,
         project: &ProjectId,
         days: &RangeInclusive<Day>,
     ) -> Result<Vec<DayCount>, StoreError> {
-        self.count_creations()?;
         let (from, to) = (day_key(TALLY, project, *days.start()), day_key(TALLY, project, *days.end()));
         let mut counts = Vec::new();
         for key in self.0.sessions.range(from..=to).keys() {
@@ -280,11 +234,10 @@ impl EmbeddedStore {
 
     /// What was counted of a project ever.
     pub(super) fn tally_of_all_days(&self, project: &ProjectId) -> Result<Tally, StoreError> {
-        self.count_creations()?;
         self.sealed(&day_key(TALLY, project, EVER))
     }
 
-    /// Takes a session out of everything but the counts, with the delivery that tells who its person is: nothing that
+    /// Takes a session out of everything but the counts and the lists, with the delivery that tells who its person is: nothing that
     /// knows a person may outlive the index that finds it.
     pub(super) fn remove_session(&self, creation: &Creation) -> Result<(), StoreError> {
         self.forgetting(&creation.id, |mut batch| {
@@ -296,7 +249,6 @@ impl EmbeddedStore {
             }
             batch.remove(session_key(&creation.id));
             batch.remove(ahead_key(creation.place));
-            batch.remove(of_project(LISTED, &creation.project, &ordered(creation.place)));
             self.0.sessions.apply_batch(batch)
         })
     }

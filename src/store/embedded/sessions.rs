@@ -1,5 +1,5 @@
 //! Sign-in sessions in the embedded store, and what changes in one step with them: the errands they lead to, the index
-//! of a person's sessions, the agenda of those that will expire.
+//! of a person's sessions. Their end in time is in `ending`.
 //!
 //! Keys: `s` id → session; `e` time, blinded random id → errand; `p` blinded person, time, id → nothing. `ledger` has the
 //! keys of what is counted and listed.
@@ -15,7 +15,6 @@ use super::engine::Bytes;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Event;
 use crate::domain::auth_session::Happening;
-use crate::domain::auth_session::LIFETIME;
 use crate::domain::auth_session::SessionId;
 use crate::domain::auth_session::State;
 use crate::domain::auth_session::Step;
@@ -34,8 +33,6 @@ use crate::store::records;
 pub(super) const SESSION: u8 = b's';
 const ERRAND: u8 = b'e';
 const PERSON: u8 = b'p';
-/// How many sessions are looked at for their end in one go.
-const EXPIRED_AT_ONCE: usize = 1024;
 /// How many of a person's sessions are looked at.
 const OF_A_PERSON: usize = 64;
 
@@ -116,8 +113,14 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    /// Writes what an event led to, in one step; its number is for waiting until it is durable.
-    fn write_step(&self, before: &AuthSession, after: &Step, mut batch: Batch) -> Result<u64, StoreError> {
+    /// Adds to a batch what an event led to. The delivery that tells of it, and where it is queued, if there is one: wake once
+    /// it is written.
+    pub(super) fn put_step(
+        &self,
+        before: &AuthSession,
+        after: &Step,
+        batch: &mut Batch,
+    ) -> Result<Option<(ProjectId, Vec<u8>)>, StoreError> {
         let session = &after.session;
         let record = records::encode_compact(&self.0.sealer, &context(&session.id), session)?;
         batch.insert(session_key(&session.id), record);
@@ -126,13 +129,20 @@ impl EmbeddedStore {
             (Some(person), None) => batch.remove(person),
             (None, None) | (Some(_), Some(_)) => {}
         }
-        self.put_errands(&after.errands, &mut batch)?;
-        let told = self.put_delivery(before, session, &mut batch)?;
+        self.put_errands(&after.errands, batch)?;
+        let queued = self.put_delivery(before, session, batch)?;
+        Ok(queued.map(|queued| (session.project.clone(), queued)))
+    }
+
+    /// Writes what an event led to, in one step; its number is for waiting until it is durable.
+    fn write_step(&self, before: &AuthSession, after: &Step, mut batch: Batch) -> Result<u64, StoreError> {
+        let session = &after.session;
+        let told = self.put_step(before, after, &mut batch)?;
         // Once, because what is decided stays so.
         let ended = before.state == State::Pending && session.state != State::Pending;
-        self.write_counted(ended.then_some(session), batch)?;
-        if let Some(queued) = told {
-            self.0.deliveries.wake(&session.project, queued);
+        self.write_counted(ended.then_some(session).as_slice(), batch)?;
+        if let Some((project, queued)) = told {
+            self.0.deliveries.wake(&project, queued);
         }
         Ok(self.0.flusher.number())
     }
@@ -157,62 +167,6 @@ impl EmbeddedStore {
                 Ok((Applied::Done(Box::new(step)), Some(number)))
             }
             Err(refused) => Ok((Applied::Refused(refused, Box::new(before)), shard.last_write(id))),
-        }
-    }
-
-    /// Ends the sessions whose time is over, as many as are looked at in one go: which ended, and when to look again.
-    fn end_overdue(&self, now: Timestamp) -> Result<(Expired, Vec<SessionId>), StoreError> {
-        let (mut expired, mut ended) =
-            (Expired { ended: 0, errands: Vec::new(), next: now.plus(LIFETIME) }, Vec::new());
-        let begun = self.expired_up_to()?;
-        let mut up_to = begun;
-        for (seen, creation) in self.creations_after(begun).enumerate() {
-            let creation = creation?;
-            let end = creation.at.plus(LIFETIME);
-            if seen >= EXPIRED_AT_ONCE {
-                expired.next = now;
-                break;
-            }
-            if creation.at > now {
-                self.set_aside(&creation)?;
-            } else if end > now {
-                expired.next = end;
-                break;
-            } else if let Some(errands) = self.end(&creation.id, now)? {
-                expired.errands.extend(errands);
-                ended.push(creation.id);
-            }
-            up_to = creation.place;
-        }
-        for creation in self.aside() {
-            let creation = creation?;
-            let end = creation.at.plus(LIFETIME);
-            if end > now {
-                expired.next = expired.next.min(end);
-                continue;
-            }
-            if let Some(errands) = self.end(&creation.id, now)? {
-                expired.errands.extend(errands);
-                ended.push(creation.id.clone());
-            }
-            self.take_from_aside(&creation)?;
-        }
-        if up_to != begun {
-            self.set_expired_up_to(up_to)?;
-        }
-        expired.ended = ended.len() as u64;
-        Ok((expired, ended))
-    }
-
-    /// Ends a session if it is still pending.
-    fn end(&self, id: &SessionId, now: Timestamp) -> Result<Option<Vec<Errand>>, StoreError> {
-        let session = passing_over_damage(self.read_session(id))?;
-        if session.is_none_or(|session| session.state != State::Pending) {
-            return Ok(None);
-        }
-        match self.apply_held(id, &Event::Expire, now, Batch::default())? {
-            (Applied::Done(step), _) => Ok(Some(step.errands)),
-            (Applied::Refused(..) | Applied::Unknown, _) => Ok(None),
         }
     }
 

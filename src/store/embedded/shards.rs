@@ -103,10 +103,14 @@ impl Shards {
         }
     }
 
+    /// Which shard a session is in.
+    pub(super) fn index(&self, id: &SessionId) -> usize {
+        usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0)
+    }
+
     fn shard(&self, id: &SessionId) -> &Arc<Mutex<Shard>> {
-        let index = usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0);
         #[expect(clippy::expect_used, reason = "the index is a remainder by their number")]
-        self.shards.get(index).expect("one of the shards")
+        self.shards.get(self.index(id)).expect("one of the shards")
     }
 }
 

@@ -1,0 +1,220 @@
+//! The end of sessions whose time is over, in the embedded store: the log of creations has them in the order in which they
+//! end. After a rush, or a long stop, they are very many: those that share a lock end in one batch, with each tally once.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use super::EmbeddedStore;
+use super::creations::passing_over_damage;
+use super::engine::Batch;
+use crate::domain::auth_session::Event;
+use crate::domain::auth_session::LIFETIME;
+use crate::domain::auth_session::SessionId;
+use crate::domain::clock::Timestamp;
+use crate::domain::errand::Errand;
+use crate::store::Expired;
+use crate::store::StoreError;
+
+/// How many sessions are looked at for their end in one go: some dozens of each shard.
+const EXPIRED_AT_ONCE: usize = 2048;
+/// How many sessions end in one batch at most: so long is their shard held.
+const TOGETHER: usize = 64;
+
+/// Sessions that ended, and what is to be told of it.
+#[derive(Debug, Default)]
+struct Ended {
+    ids: Vec<SessionId>,
+    errands: Vec<Errand>,
+}
+
+impl EmbeddedStore {
+    /// Ends the sessions whose time is over, as many as are looked at in one go: which ended, and when to look again.
+    pub(super) fn end_overdue(&self, now: Timestamp) -> Result<(Expired, Vec<SessionId>), StoreError> {
+        let (mut ended, mut next) = (Ended::default(), now.plus(LIFETIME));
+        let begun = self.expired_up_to()?;
+        let (mut up_to, mut overdue) = (begun, Vec::new());
+        for (seen, creation) in self.creations_after(begun).enumerate() {
+            let creation = creation?;
+            let end = creation.at.plus(LIFETIME);
+            if seen >= EXPIRED_AT_ONCE {
+                next = now;
+                break;
+            }
+            if creation.at > now {
+                self.set_aside(&creation)?;
+            } else if end > now {
+                next = end;
+                break;
+            } else {
+                overdue.push(creation.id);
+            }
+            up_to = creation.place;
+        }
+        self.end_all(overdue, now, &mut ended)?;
+        let mut overdue = Vec::new();
+        for creation in self.aside() {
+            let creation = creation?;
+            let end = creation.at.plus(LIFETIME);
+            if end > now {
+                next = next.min(end);
+            } else if overdue.len() < EXPIRED_AT_ONCE {
+                overdue.push(creation);
+            } else {
+                next = now;
+                break;
+            }
+        }
+        self.end_all(overdue.iter().map(|creation| creation.id.clone()), now, &mut ended)?;
+        for creation in &overdue {
+            self.take_from_aside(creation)?;
+        }
+        if up_to != begun {
+            self.set_expired_up_to(up_to)?;
+        }
+        if !ended.ids.is_empty() {
+            // What is written here must not gather in memory.
+            self.0.sessions.wait_a_moment_for_files()?;
+        }
+        let Ended { ids, errands } = ended;
+        Ok((Expired { ended: ids.len() as u64, errands, next }, ids))
+    }
+
+    fn end_all(
+        &self,
+        overdue: impl IntoIterator<Item = SessionId>,
+        now: Timestamp,
+        ended: &mut Ended,
+    ) -> Result<(), StoreError> {
+        let mut of_shards: BTreeMap<usize, BTreeSet<SessionId>> = BTreeMap::new();
+        for id in overdue {
+            of_shards.entry(self.0.shards.index(&id)).or_default().insert(id);
+        }
+        for ids in of_shards.values() {
+            let ids: Vec<_> = ids.iter().collect();
+            for together in ids.chunks(TOGETHER) {
+                self.end_together(together, now, ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends those of some sessions of one shard that are still pending.
+    fn end_together(&self, ids: &[&SessionId], now: Timestamp, ended: &mut Ended) -> Result<(), StoreError> {
+        let Some(first) = ids.first() else { return Ok(()) };
+        let mut shard = self.0.shards.hold(first);
+        let (mut batch, mut steps, mut told) = (Batch::default(), Vec::new(), Vec::new());
+        for id in ids {
+            let Some(before) = passing_over_damage(self.read_session(id))? else { continue };
+            let Ok(step) = before.apply(&Event::Expire, now) else { continue };
+            told.extend(self.put_step(&before, &step, &mut batch)?);
+            steps.push(step);
+        }
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let sessions: Vec<_> = steps.iter().map(|step| &step.session).collect();
+        self.write_counted(&sessions, batch)?;
+        for (project, queued) in told {
+            self.0.deliveries.wake(&project, queued);
+        }
+        let number = self.0.flusher.number();
+        for step in steps {
+            let id = step.session.id.clone();
+            shard.wrote(&id, number, |number| self.0.flusher.is_durable(number));
+            self.0.shards.now_is(&mut shard, &step.session);
+            ended.errands.extend(step.errands);
+            ended.ids.push(id);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::account::Mode;
+    use crate::domain::auth_session::AuthSession;
+    use crate::domain::auth_session::Origin;
+    use crate::domain::auth_session::Person;
+    use crate::domain::auth_session::Request;
+    use crate::domain::auth_session::SessionToken;
+    use crate::domain::auth_session::State;
+    use crate::domain::auth_session::Via;
+    use crate::domain::ids::Ids;
+    use crate::domain::language::Language;
+    use crate::domain::ledger::Tally;
+    use crate::domain::project::ProjectId;
+    use crate::domain::seal::Sealer;
+    use crate::store::LedgerStore as _;
+    use crate::store::SessionStore as _;
+    use crate::store::embedded::creations::Creation;
+    use crate::store::embedded::sessions::context;
+    use crate::store::embedded::sessions::session_key;
+    use crate::store::records;
+
+    const BOT: Via = Via { account: 500, bot: true };
+    const BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    #[tokio::test]
+    async fn of_many_that_end_together_each_is_counted_once_and_its_person_told() {
+        let (folder, ids) = (tempfile::tempdir().unwrap(), Ids::from_seed([4; 32]));
+        let sealer = Sealer::new(&[7; 32], Ids::from_seed([3; 32]));
+        let store = EmbeddedStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer).await.unwrap();
+        let projects = ["proj_a", "proj_b"].map(|name| ProjectId::parse(name).unwrap());
+        let mut sessions = Vec::new();
+        for number in 0..EXPIRED_AT_ONCE + 900 {
+            let request = Request {
+                project: projects[number % 2].clone(),
+                via: BOT,
+                nonce: None,
+                origin: Origin::default(),
+                language: None,
+                wants_phone: false,
+                match_code: None,
+            };
+            let session = AuthSession::new(SessionToken::new(&ids), "watch".to_owned(), request, BEGIN);
+            let record = records::encode_compact(&store.0.sealer, &context(&session.id), &session);
+            store.0.creations.queue(&session, &record.unwrap()).unwrap();
+            sessions.push(session);
+        }
+        store.0.creations.write().unwrap();
+        let person = Person { id: 7, access_hash: 3, name: "Alice".to_owned(), username: None };
+        let open = Event::Open { person, via: BOT, message: 10, language: Language::En };
+        for session in &sessions[..3] {
+            store.apply(&session.id, &open, BEGIN).await.unwrap();
+        }
+        // One is decided, one damaged, and one is there twice, as after a crash.
+        store.apply(&sessions[3].id, &Event::CancelByServer, BEGIN).await.unwrap();
+        store.0.sessions.insert(session_key(&sessions[5].id), "damaged").unwrap();
+        let (place, id, project) = (9, sessions[7].id.clone(), sessions[7].project.clone());
+        store.set_aside(&Creation { place, at: BEGIN, id, project }).unwrap();
+
+        let mut changes = store.subscribe(&sessions[0].id);
+        let end = BEGIN.plus(LIFETIME);
+        let first = store.expire(end).await.unwrap();
+        assert_eq!(first.next, end, "there are more");
+        let second = store.expire(end).await.unwrap();
+        assert_eq!(second.next, end.plus(LIFETIME));
+        assert_eq!(first.ended + second.ended, sessions.len() as u64 - 2);
+        assert_eq!(first.errands.len() + second.errands.len(), 3);
+        changes.changed().await;
+        let half = sessions.len() as u64 / 2;
+        let tallies = [
+            Tally { created: half, expired: half, ..Tally::default() },
+            Tally { created: half, expired: half - 2, cancelled: 1, ..Tally::default() },
+        ];
+        for (project, tally) in projects.iter().zip(tallies) {
+            assert_eq!(store.tally(project).await.unwrap(), tally);
+        }
+        for (number, session) in sessions.iter().enumerate().filter(|(number, _)| ![3, 5].contains(number)) {
+            let state = store.session(&session.id).await.unwrap().unwrap().state;
+            assert_eq!(state, State::Expired { at: end }, "{number}");
+            assert_eq!(store.pending_until(&session.id, &session.project), None);
+        }
+        assert!(store.aside().next().is_none());
+        // The mark may be lost.
+        store.set_expired_up_to(0).unwrap();
+        assert_eq!(store.expire(end).await.unwrap().ended, 0);
+        assert_eq!(store.tally(&projects[0]).await.unwrap(), tallies[0]);
+    }
+}
