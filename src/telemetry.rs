@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets};
+use tracing_subscriber::layer::{Filter, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How log lines look.
@@ -41,17 +42,23 @@ const HELD_DOWN: [(&str, LevelFilter); 14] = [
     ("mio", LevelFilter::INFO),
 ];
 
-/// Starts logging to standard error; a second call does nothing. Panics become log lines too.
-pub fn start(format: LogFormat, directives: &str) {
+/// Which lines are written. Both filters as one, which knows that nothing below `info` is asked for: the engine of the store
+/// calls `log` for each write, and the filters would be asked about each otherwise.
+fn filter(directives: &str) -> impl Filter<Registry> + use<> {
     // The audit log is left out only by its own name: `off` leaves it alone. What comes later wins.
     let asked_for = EnvFilter::builder().parse_lossy(format!("{AUDIT}=info,{directives}"));
     // A filter of its own, because a longer target in the directives would win over a shorter one of ours.
-    let held_down = Targets::new().with_default(LevelFilter::TRACE).with_targets(HELD_DOWN);
-    let registry = tracing_subscriber::registry().with(asked_for);
+    asked_for.and(Targets::new().with_default(LevelFilter::TRACE).with_targets(HELD_DOWN))
+}
+
+/// Starts logging to standard error; a second call does nothing. Panics become log lines too.
+pub fn start(format: LogFormat, directives: &str) {
+    let filter = filter(directives);
+    let registry = tracing_subscriber::registry();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = match format {
-        LogFormat::Text => registry.with(lines.with_target(false).with_filter(held_down)).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_filter(held_down)).try_init(),
+        LogFormat::Text => registry.with(lines.with_target(false).with_filter(filter)).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_filter(filter)).try_init(),
     };
     if started.is_ok() {
         std::panic::set_hook(Box::new(|panic| {
@@ -106,4 +113,15 @@ fn describe() {
     describe_gauge!("connector_session_store_up", "1 while the session store holds the newest login");
     describe_gauge!("connector_account_state", "1 for the state the Telegram account is in");
     describe_gauge!("connector_sign_in_pending", "1 while a sign-in is between its steps");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_asked_for_is_passed_over_before_any_filter_is_asked() {
+        assert_eq!(filter("info").max_level_hint(), Some(LevelFilter::INFO));
+        assert_eq!(filter("info,telegram_connector=debug").max_level_hint(), Some(LevelFilter::DEBUG));
+    }
 }
