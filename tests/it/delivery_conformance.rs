@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use telegram_connector::domain::account::Mode;
 use telegram_connector::domain::auth_session::{
-    Answer, AuthSession, Event, Origin, Person, Request, SessionToken, Via,
+    Answer, AuthSession, Event, Person, Request, SessionToken, Via,
 };
 use telegram_connector::domain::clock::Timestamp;
 use telegram_connector::domain::delivery::{Attempt, Delivery, DeliveryId, EventKind};
@@ -56,15 +56,7 @@ async fn store_with(folder: &Path, projects: &[&str]) -> Arc<dyn Store> {
 
 /// A session that somebody has opened.
 async fn opened(store: &Arc<dyn Store>, project: &str, now: Timestamp) -> AuthSession {
-    let request = Request {
-        project: id(project),
-        via: BOT,
-        nonce: None,
-        origin: Origin::default(),
-        language: None,
-        wants_phone: false,
-        match_code: None,
-    };
+    let request = Request::new(id(project), BOT);
     let session = AuthSession::new(SessionToken::new(&ids()), "watch".to_owned(), request, now);
     store.insert_session(&session).await.unwrap();
     let person = Person { id: 7, access_hash: 3, name: "Alice Liddell".to_owned(), username: None };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use telegram_connector::domain::auth_session::{
-    Answer, AuthSession, Event, Origin, Person, Request, SessionToken, State, Status, Via,
+    Answer, AuthSession, Event, Person, Request, SessionToken, State, Status, Via,
 };
 use telegram_connector::domain::clock::Timestamp;
 use telegram_connector::domain::ids::Ids;
@@ -33,15 +33,7 @@ fn project(name: &str) -> ProjectId {
 }
 
 fn session(ids: &Ids, of: &str, begin: Timestamp) -> AuthSession {
-    let request = Request {
-        project: project(of),
-        via: BOT,
-        nonce: Some("a nonce".to_owned()),
-        origin: Origin::default(),
-        language: None,
-        wants_phone: false,
-        match_code: None,
-    };
+    let request = Request { nonce: Some("a nonce".to_owned()), ..Request::new(project(of), BOT) };
     AuthSession::new(SessionToken::new(ids), "watch".to_owned(), request, begin)
 }
 

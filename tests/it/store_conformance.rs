@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use telegram_connector::domain::account::Mode;
 use telegram_connector::domain::auth_session::{
-    Answer, AuthSession, Event, Origin, Person, Request, SessionToken, State, Status, Via,
+    Answer, AuthSession, Event, Person, Request, SessionToken, State, Status, Via,
 };
 use telegram_connector::domain::clock::Timestamp;
 use telegram_connector::domain::developer::{
@@ -29,15 +29,7 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 fn session(ids: &Ids, begin: Timestamp) -> AuthSession {
-    let request = Request {
-        project: ProjectId::parse("proj_demo").unwrap(),
-        via: BOT,
-        nonce: None,
-        origin: Origin::default(),
-        language: None,
-        wants_phone: false,
-        match_code: None,
-    };
+    let request = Request::new(ProjectId::parse("proj_demo").unwrap(), BOT);
     AuthSession::new(SessionToken::new(ids), "watch".to_owned(), request, begin)
 }
 

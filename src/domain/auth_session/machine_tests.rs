@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::auth_session::MatchCode;
-use crate::domain::auth_session::Origin;
 use crate::domain::auth_session::REPEAT;
 use crate::domain::auth_session::Request;
 use crate::domain::auth_session::SessionToken;
@@ -22,15 +21,8 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 fn session(wants_phone: bool, match_code: Option<MatchCode>) -> AuthSession {
-    let request = Request {
-        project: ProjectId::parse("proj_demo").unwrap(),
-        via: BOT,
-        nonce: None,
-        origin: Origin::default(),
-        language: None,
-        wants_phone,
-        match_code,
-    };
+    let request =
+        Request { wants_phone, match_code, ..Request::new(ProjectId::parse("proj_demo").unwrap(), BOT) };
     AuthSession::new(SessionToken::new(&Ids::from_seed([1; 32])), "w".to_owned(), request, BEGIN)
 }
 

@@ -100,6 +100,14 @@ pub struct Request {
     pub match_code: Option<MatchCode>,
 }
 
+impl Request {
+    /// One that tells nothing of whoever asks, and asks for nothing besides.
+    pub fn new(project: ProjectId, via: Via) -> Self {
+        let (nonce, origin, language, wants_phone, match_code) = (None, Origin::default(), None, false, None);
+        Self { project, via, nonce, origin, language, wants_phone, match_code }
+    }
+}
+
 /// One attempt to sign in. Changed only by [`AuthSession::apply`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthSession {

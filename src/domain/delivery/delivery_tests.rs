@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::*;
 use crate::domain::auth_session::Answer;
 use crate::domain::auth_session::Event;
-use crate::domain::auth_session::Origin;
 use crate::domain::auth_session::Person;
 use crate::domain::auth_session::Request;
 use crate::domain::auth_session::SessionToken;
@@ -39,15 +38,7 @@ fn project() -> Project {
 }
 
 fn session() -> AuthSession {
-    let request = Request {
-        project: project().id,
-        via: BOT,
-        nonce: None,
-        origin: Origin::default(),
-        language: None,
-        wants_phone: false,
-        match_code: None,
-    };
+    let request = Request::new(project().id, BOT);
     AuthSession::new(SessionToken::claimed("sess_abc"), "watch".to_owned(), request, BEGIN)
 }
 

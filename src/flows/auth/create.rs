@@ -71,13 +71,12 @@ impl Auth {
         let deliverer = self.deliverer(project).await?;
         let token = SessionToken::new(&shared.ids);
         let request = Request {
-            project: project.id.clone(),
-            via: deliverer.via,
             nonce: client.nonce,
             origin: client.origin,
             language: client.language,
             wants_phone: project.settings.req_phone,
             match_code: project.settings.match_code.then(|| match_code(&shared.ids)),
+            ..Request::new(project.id.clone(), deliverer.via)
         };
         let session = AuthSession::new(token, shared.ids.base62(11), request, shared.clock.now());
         let language = session.language.unwrap_or_default();

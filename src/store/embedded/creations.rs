@@ -303,7 +303,6 @@ impl EmbeddedStore {
 mod tests {
     use super::*;
     use crate::domain::account::Mode;
-    use crate::domain::auth_session::Origin;
     use crate::domain::auth_session::Request;
     use crate::domain::auth_session::SessionToken;
     use crate::domain::auth_session::Via;
@@ -311,15 +310,7 @@ mod tests {
     use crate::domain::seal::Sealer;
 
     fn session(ids: &Ids, at: i64) -> AuthSession {
-        let request = Request {
-            project: ProjectId::parse("proj_demo").unwrap(),
-            via: Via { account: 500, bot: true },
-            nonce: None,
-            origin: Origin::default(),
-            language: None,
-            wants_phone: false,
-            match_code: None,
-        };
+        let request = Request::new(ProjectId::parse("proj_demo").unwrap(), Via { account: 500, bot: true });
         AuthSession::new(SessionToken::new(ids), "watch".to_owned(), request, Timestamp::from_millis(at))
     }
 

@@ -10,6 +10,7 @@ use super::engine::Batch;
 use crate::domain::auth_session::Event;
 use crate::domain::auth_session::LIFETIME;
 use crate::domain::auth_session::SessionId;
+use crate::domain::auth_session::State;
 use crate::domain::clock::Timestamp;
 use crate::domain::errand::Errand;
 use crate::store::Expired;
@@ -17,8 +18,8 @@ use crate::store::StoreError;
 
 /// How many sessions are looked at for their end in one go: some dozens of each shard.
 const EXPIRED_AT_ONCE: usize = 2048;
-/// How many sessions end in one batch at most: so long is their shard held.
-const TOGETHER: usize = 64;
+/// How many sessions end in one batch at most: so long is their shard held, which polls of its sessions wait for.
+const TOGETHER: usize = 16;
 
 /// Sessions that ended, and what is to be told of it.
 #[derive(Debug, Default)]
@@ -30,11 +31,20 @@ struct Ended {
 impl EmbeddedStore {
     /// Ends the sessions whose time is over, as many as are looked at in one go: which ended, and when to look again.
     pub(super) fn end_overdue(&self, now: Timestamp) -> Result<(Expired, Vec<SessionId>), StoreError> {
+        // What is written here must not gather in memory.
+        self.0.sessions.wait_a_moment_for_files()?;
         let (mut ended, mut next) = (Ended::default(), now.plus(LIFETIME));
         let begun = self.expired_up_to()?;
         let (mut up_to, mut overdue) = (begun, Vec::new());
         for (seen, creation) in self.creations_after(begun).enumerate() {
-            let creation = creation?;
+            let creation = match creation {
+                // What is before the damage ends first.
+                Err(_) if up_to != begun => {
+                    next = now;
+                    break;
+                }
+                creation => creation?,
+            };
             let end = creation.at.plus(LIFETIME);
             if seen >= EXPIRED_AT_ONCE {
                 next = now;
@@ -51,9 +61,12 @@ impl EmbeddedStore {
             up_to = creation.place;
         }
         self.end_all(overdue, now, &mut ended)?;
+        if up_to != begun {
+            self.set_expired_up_to(up_to)?;
+        }
         let mut overdue = Vec::new();
         for creation in self.aside() {
-            let creation = creation?;
+            let Some(creation) = passing_over_damage(creation.map(Some))? else { continue };
             let end = creation.at.plus(LIFETIME);
             if end > now {
                 next = next.min(end);
@@ -68,13 +81,6 @@ impl EmbeddedStore {
         for creation in &overdue {
             self.take_from_aside(creation)?;
         }
-        if up_to != begun {
-            self.set_expired_up_to(up_to)?;
-        }
-        if !ended.ids.is_empty() {
-            // What is written here must not gather in memory.
-            self.0.sessions.wait_a_moment_for_files()?;
-        }
         let Ended { ids, errands } = ended;
         Ok((Expired { ended: ids.len() as u64, errands, next }, ids))
     }
@@ -87,6 +93,11 @@ impl EmbeddedStore {
     ) -> Result<(), StoreError> {
         let mut of_shards: BTreeMap<usize, BTreeSet<SessionId>> = BTreeMap::new();
         for id in overdue {
+            // Before its shard is held: nobody is to wait while it is read from a file, nor for what was decided.
+            let session = passing_over_damage(self.read_session(&id))?;
+            if session.is_none_or(|session| session.state != State::Pending) {
+                continue;
+            }
             of_shards.entry(self.0.shards.index(&id)).or_default().insert(id);
         }
         for ids in of_shards.values() {
@@ -134,11 +145,9 @@ mod tests {
     use super::*;
     use crate::domain::account::Mode;
     use crate::domain::auth_session::AuthSession;
-    use crate::domain::auth_session::Origin;
     use crate::domain::auth_session::Person;
     use crate::domain::auth_session::Request;
     use crate::domain::auth_session::SessionToken;
-    use crate::domain::auth_session::State;
     use crate::domain::auth_session::Via;
     use crate::domain::ids::Ids;
     use crate::domain::language::Language;
@@ -147,6 +156,7 @@ mod tests {
     use crate::domain::seal::Sealer;
     use crate::store::LedgerStore as _;
     use crate::store::SessionStore as _;
+    use crate::store::embedded::creations::CREATION;
     use crate::store::embedded::creations::Creation;
     use crate::store::embedded::sessions::context;
     use crate::store::embedded::sessions::session_key;
@@ -155,29 +165,50 @@ mod tests {
     const BOT: Via = Via { account: 500, bot: true };
     const BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-    #[tokio::test]
-    async fn of_many_that_end_together_each_is_counted_once_and_its_person_told() {
-        let (folder, ids) = (tempfile::tempdir().unwrap(), Ids::from_seed([4; 32]));
+    async fn open(folder: &tempfile::TempDir) -> EmbeddedStore {
         let sealer = Sealer::new(&[7; 32], Ids::from_seed([3; 32]));
-        let store = EmbeddedStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer).await.unwrap();
-        let projects = ["proj_a", "proj_b"].map(|name| ProjectId::parse(name).unwrap());
+        EmbeddedStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer).await.unwrap()
+    }
+
+    /// Sessions of the projects in turn that are created at once.
+    fn created(store: &EmbeddedStore, ids: &Ids, projects: &[ProjectId], count: usize) -> Vec<AuthSession> {
         let mut sessions = Vec::new();
-        for number in 0..EXPIRED_AT_ONCE + 900 {
-            let request = Request {
-                project: projects[number % 2].clone(),
-                via: BOT,
-                nonce: None,
-                origin: Origin::default(),
-                language: None,
-                wants_phone: false,
-                match_code: None,
-            };
-            let session = AuthSession::new(SessionToken::new(&ids), "watch".to_owned(), request, BEGIN);
+        for project in projects.iter().cycle().take(count) {
+            let request = Request::new(project.clone(), BOT);
+            let session = AuthSession::new(SessionToken::new(ids), "watch".to_owned(), request, BEGIN);
             let record = records::encode_compact(&store.0.sealer, &context(&session.id), &session);
             store.0.creations.queue(&session, &record.unwrap()).unwrap();
             sessions.push(session);
         }
         store.0.creations.write().unwrap();
+        sessions
+    }
+
+    #[tokio::test]
+    async fn what_is_before_a_damaged_entry_of_the_log_ends_all_the_same() {
+        let (folder, ids) = (tempfile::tempdir().unwrap(), Ids::from_seed([5; 32]));
+        let store = open(&folder).await;
+        let project = [ProjectId::parse("proj_a").unwrap()];
+        let sessions = created(&store, &ids, &project, 3);
+        created(&store, &ids, &project, 2);
+        assert!(store.count_some().unwrap());
+        let newest = store.0.sessions.scan_prefix([CREATION]).keys().next_back().unwrap().unwrap();
+        store.0.sessions.insert(newest, "damaged").unwrap();
+        store.0.sessions.insert([b'f'; 9], "damaged").unwrap();
+        let end = BEGIN.plus(LIFETIME);
+        let expired = store.expire(end).await.unwrap();
+        assert_eq!((expired.ended, expired.next), (3, end));
+        assert!(store.expire(end).await.is_err(), "it is told");
+        let state = store.session(&sessions[2].id).await.unwrap().unwrap().state;
+        assert_eq!(state, State::Expired { at: end });
+    }
+
+    #[tokio::test]
+    async fn of_many_that_end_together_each_is_counted_once_and_its_person_told() {
+        let (folder, ids) = (tempfile::tempdir().unwrap(), Ids::from_seed([4; 32]));
+        let store = open(&folder).await;
+        let projects = ["proj_a", "proj_b"].map(|name| ProjectId::parse(name).unwrap());
+        let sessions = created(&store, &ids, &projects, EXPIRED_AT_ONCE + 900);
         let person = Person { id: 7, access_hash: 3, name: "Alice".to_owned(), username: None };
         let open = Event::Open { person, via: BOT, message: 10, language: Language::En };
         for session in &sessions[..3] {

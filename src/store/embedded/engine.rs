@@ -259,9 +259,8 @@ impl Tree {
     /// For whoever is at leisure: waits a moment until nothing is in memory that is to become a file, so that it does not add
     /// to that.
     pub(super) fn wait_a_moment_for_files(&self) -> Result<(), StoreError> {
-        self.keep_up()?;
         for _ in 0..FEW_PAUSES {
-            if self.keyspace.sealed_memtable_count() == 0 {
+            if self.keep_up()? && self.keyspace.sealed_memtable_count() == 0 {
                 break;
             }
             std::thread::sleep(PAUSE);

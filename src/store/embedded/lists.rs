@@ -1,6 +1,6 @@
 //! The lists of the projects' sessions in the embedded store: what a project has in an entry of the log of creations is one
-//! entry of its list. Written when the log is counted (`ledger`); goes when none of its sessions is there any more, so a list
-//! may name some that are gone.
+//! entry of its list. Written when the log is counted (`ledger`); goes with the entry of the log, so a list may name sessions that
+//! are gone.
 //!
 //! Keys: `l` project, place of the first → their places and ids, the oldest first. So what comes before a place is in what
 //! begins before it. No two entries of a project overlap, because those of the log do not.
@@ -91,6 +91,10 @@ impl EmbeddedStore {
         }
         for (project, (first, last)) in places {
             let place = |place| of_project(LISTED, project, &ordered(place));
+            if first == last {
+                batch.remove(place(first));
+                continue;
+            }
             for key in self.0.sessions.range(place(first)..=place(last)).keys() {
                 batch.remove(key?);
             }
@@ -163,7 +167,6 @@ mod tests {
     use crate::domain::account::Mode;
     use crate::domain::auth_session::AuthSession;
     use crate::domain::auth_session::Event;
-    use crate::domain::auth_session::Origin;
     use crate::domain::auth_session::Person;
     use crate::domain::auth_session::Request;
     use crate::domain::auth_session::SessionToken;
@@ -199,15 +202,7 @@ mod tests {
         let ids = Ids::from_seed([4; 32]);
         let mut sessions = Vec::new();
         for (at, of) in PROJECTS.into_iter().cycle().take(count).enumerate() {
-            let request = Request {
-                project: project(of),
-                via: BOT,
-                nonce: None,
-                origin: Origin::default(),
-                language: None,
-                wants_phone: false,
-                match_code: None,
-            };
+            let request = Request::new(project(of), BOT);
             let at = Timestamp::from_millis(i64::try_from(at).unwrap());
             let session = AuthSession::new(SessionToken::new(&ids), "watch".to_owned(), request, at);
             let record = records::encode_compact(&store.0.sealer, &context(&session.id), &session);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use telegram_connector::domain::account::Mode;
-use telegram_connector::domain::auth_session::{AuthSession, Event, Origin, Request, SessionToken, Via};
+use telegram_connector::domain::auth_session::{AuthSession, Event, Request, SessionToken, Via};
 use telegram_connector::domain::clock::{Clock, Timestamp};
 use telegram_connector::domain::delivery::{DeliveryId, EventKind};
 use telegram_connector::domain::developer::DeveloperId;
@@ -71,15 +71,7 @@ impl Sending {
 
     /// Something happened a second ago that this project's webhook is told.
     async fn happens(&self, project: &str) -> DeliveryId {
-        let request = Request {
-            project: id(project),
-            via: Via { account: 500, bot: true },
-            nonce: None,
-            origin: Origin::default(),
-            language: None,
-            wants_phone: false,
-            match_code: None,
-        };
+        let request = Request::new(id(project), Via { account: 500, bot: true });
         let at = NOW.minus(Duration::from_secs(1));
         let session = AuthSession::new(SessionToken::new(&random()), "watch".to_owned(), request, at);
         self.store.insert_session(&session).await.unwrap();
