@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::load::{Connection, PENDING, get, load, post};
+use super::load::{CLIENTS, Connection, PENDING, get, load, post};
 use super::process::Process;
 use super::requests::how_many;
 use super::service::{App, Service, free_port, program, served};
@@ -22,8 +22,6 @@ use super::service::{App, Service, free_port, program, served};
 const PHONE: &str = "+15550100009";
 /// For what happens now and then to have happened.
 const SETTLE: Duration = Duration::from_secs(10);
-/// How many create and poll at once.
-const CLIENTS: usize = 64;
 /// How many sessions are created for the rows after work.
 const WORK: usize = 100_000;
 const DEVELOPER: [(&str, &str); 2] =

@@ -13,6 +13,11 @@ use tokio::net::TcpStream;
 
 use super::process::Process;
 
+/// Clients at once.
+pub(crate) const CLIENTS: usize = 64;
+/// A durable create waits for the disk, so it takes more of them to keep the processors busy.
+pub(crate) const CROWD: usize = 256;
+
 /// A connection that asks one thing after another.
 pub(crate) struct Connection {
     stream: TcpStream,

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::load::{CREATED, Connection, Expected, PENDING, Rate, load};
+use super::load::{CLIENTS, CREATED, CROWD, Connection, Expected, PENDING, Rate, load};
 use super::median;
 use super::process::Process;
 use super::service::Service;
@@ -15,9 +15,6 @@ use super::service::Service;
 const ROUNDS: usize = 5;
 const LASTS: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Clients at once. A durable create waits for the disk, so it takes more of them to keep the processors busy.
-const CLIENTS: usize = 64;
-const CROWD: usize = 256;
 /// Sessions of either, polled in turn. The peer's store forgets all but the newest thousand, so its are made anew each round.
 const SESSIONS: usize = 500;
 const CLIENT: &str = "bench";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bare;
-use super::load::{CREATED, Expected, PENDING, Rate, load};
+use super::load::{CLIENTS, CREATED, CROWD, Expected, PENDING, Rate, load};
 use super::median;
 use super::process::Process;
 use super::service::{App, Service};
@@ -12,10 +12,6 @@ use super::service::{App, Service};
 const ROUNDS: usize = 5;
 const LASTS: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Clients at once.
-const CLIENTS: usize = 64;
-/// A durable create waits for the disk, so it takes more of them to keep the processors busy.
-const CROWD: usize = 256;
 
 const FEW: usize = 1_000;
 

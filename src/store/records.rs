@@ -1,5 +1,7 @@
 //! Records as bytes, the same for every backend: a version, then a sealed value. Key layout and databases are not here.
 
+use std::fmt::Display;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -18,12 +20,7 @@ const ROOM: usize = 1024;
 
 /// Seals `value` for the place `name`.
 pub(super) fn encode<T: Serialize>(sealer: &Sealer, name: &str, value: &T) -> Result<Vec<u8>, StoreError> {
-    // Room for nearly every record: what is outgrown is not erased.
-    let mut record = Vec::with_capacity(ROOM);
-    record.push(JSON);
-    let written = sealer.seal_onto(&mut record, name, |record| serde_json::to_writer(record, value));
-    written.map_err(|error| StoreError::Unavailable(format!("{name} cannot be encoded: {error}")))?;
-    Ok(record)
+    sealed(JSON, sealer, name, |record| serde_json::to_writer(record, value))
 }
 
 /// As [`encode`], for what is written and read at every sign-in.
@@ -32,9 +29,19 @@ pub(super) fn encode_compact<T: Serialize>(
     name: &str,
     value: &T,
 ) -> Result<Vec<u8>, StoreError> {
+    sealed(COMPACT, sealer, name, |record| rmp_serde::encode::write(record, value))
+}
+
+fn sealed<E: Display>(
+    version: u8,
+    sealer: &Sealer,
+    name: &str,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<Vec<u8>, StoreError> {
+    // Room for nearly every record: what is outgrown is not erased.
     let mut record = Vec::with_capacity(ROOM);
-    record.push(COMPACT);
-    let written = sealer.seal_onto(&mut record, name, |record| rmp_serde::encode::write(record, value));
+    record.push(version);
+    let written = sealer.seal_onto(&mut record, name, write);
     written.map_err(|error| StoreError::Unavailable(format!("{name} cannot be encoded: {error}")))?;
     Ok(record)
 }
@@ -122,7 +129,7 @@ mod tests {
         Sealer::new(&[7; 32], Ids::from_seed([1; 32]))
     }
 
-    fn sealed(version: u8, plaintext: &[u8]) -> Vec<u8> {
+    fn as_written(version: u8, plaintext: &[u8]) -> Vec<u8> {
         [&[version][..], &sealer().seal("session/x", plaintext)].concat()
     }
 
@@ -132,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_session_is_read_however_it_was_written_and_written_in_less_than_half_the_length() {
-        let session: AuthSession = decode(&sealer(), "session/x", &sealed(JSON, AS_JSON.as_bytes())).unwrap();
+        let session: AuthSession =
+            decode(&sealer(), "session/x", &as_written(JSON, AS_JSON.as_bytes())).unwrap();
         let record = encode_compact(&sealer(), "session/x", &session).unwrap();
         let written = sealer().open("session/x", &record[1..]).unwrap();
         assert_eq!(hex(&written), AS_COMPACT);
@@ -144,7 +152,8 @@ mod tests {
     #[test]
     fn an_errand_is_read_however_it_was_written() {
         for (as_json, compact) in ERRANDS {
-            let errand: Errand = decode(&sealer(), "session/x", &sealed(JSON, as_json.as_bytes())).unwrap();
+            let errand: Errand =
+                decode(&sealer(), "session/x", &as_written(JSON, as_json.as_bytes())).unwrap();
             let record = encode_compact(&sealer(), "session/x", &errand).unwrap();
             assert_eq!(hex(&sealer().open("session/x", &record[1..]).unwrap()), compact);
             assert_eq!(decode::<Errand>(&sealer(), "session/x", &record).unwrap(), errand);
@@ -157,11 +166,11 @@ mod tests {
         struct Later(u8, String, #[serde(default)] Option<u8>);
         let record = encode_compact(&sealer(), "x", &(1, "two")).unwrap();
         assert_eq!(decode::<Later>(&sealer(), "x", &record).unwrap(), Later(1, "two".to_owned(), None));
-        let other = decode::<Later>(&sealer(), "x", &sealed(3, b"")).unwrap_err();
+        let other = decode::<Later>(&sealer(), "x", &as_written(3, b"")).unwrap_err();
         assert!(matches!(other, StoreError::Corrupt(what) if what == "x (version 3)"));
         assert!(matches!(decode::<Later>(&sealer(), "x", &[]), Err(StoreError::Corrupt(_))));
         assert!(matches!(
-            decode::<Later>(&sealer(), "session/x", &sealed(COMPACT, b"\x93")),
+            decode::<Later>(&sealer(), "session/x", &as_written(COMPACT, b"\x93")),
             Err(StoreError::Corrupt(_))
         ));
     }

@@ -110,6 +110,15 @@ fn read_several(mut rest: &[u8]) -> Option<Vec<Creation>> {
     rest.is_empty().then_some(creations)
 }
 
+/// Each of what is in an entry, or why it could not be read.
+pub(super) fn each<T>(entry: Result<Vec<T>, StoreError>) -> impl Iterator<Item = Result<T, StoreError>> {
+    let (all, error) = match entry {
+        Ok(all) => (all, None),
+        Err(error) => (Vec::new(), Some(Err(error))),
+    };
+    all.into_iter().map(Ok).chain(error)
+}
+
 pub(super) fn mark(tree: &Tree, name: &[u8]) -> Result<i64, StoreError> {
     let mark = tree.get(name)?;
     mark.map_or(Ok(0), |mark| mark.first_chunk().copied().map(unordered).ok_or_else(|| damaged("a mark")))
@@ -242,16 +251,9 @@ impl EmbeddedStore {
         &self,
         place: i64,
     ) -> impl Iterator<Item = Result<Creation, StoreError>> + use<> {
-        let of_entry = |entry: Result<Entry, StoreError>| {
-            let (creations, error) = match entry {
-                Ok(entry) => (entry.creations, None),
-                Err(error) => (Vec::new(), Some(Err(error))),
-            };
-            creations.into_iter().map(Ok).chain(error)
-        };
         let is_after = move |creation: &Creation| creation.place > place;
         self.entries_after(place)
-            .flat_map(of_entry)
+            .flat_map(|entry| each(entry.map(|entry| entry.creations)))
             .filter(move |creation| creation.as_ref().map_or(true, is_after))
     }
 
@@ -302,16 +304,11 @@ impl EmbeddedStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::account::Mode;
-    use crate::domain::auth_session::Request;
-    use crate::domain::auth_session::SessionToken;
-    use crate::domain::auth_session::Via;
     use crate::domain::ids::Ids;
-    use crate::domain::seal::Sealer;
+    use crate::store::embedded::made_for_tests;
 
     fn session(ids: &Ids, at: i64) -> AuthSession {
-        let request = Request::new(ProjectId::parse("proj_demo").unwrap(), Via { account: 500, bot: true });
-        AuthSession::new(SessionToken::new(ids), "watch".to_owned(), request, Timestamp::from_millis(at))
+        made_for_tests::session(ids, &ProjectId::parse("proj_demo").unwrap(), Timestamp::from_millis(at))
     }
 
     fn after(store: &EmbeddedStore, place: i64) -> Vec<(i64, SessionId)> {
@@ -324,8 +321,7 @@ mod tests {
     #[tokio::test]
     async fn many_creations_are_few_entries_and_are_walked_from_any_of_them() {
         let (folder, ids) = (tempfile::tempdir().unwrap(), Ids::from_seed([3; 32]));
-        let sealer = Sealer::new(&[7; 32], ids.clone());
-        let store = EmbeddedStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer).await.unwrap();
+        let store = made_for_tests::open(&folder).await;
         // As it was written when each creation had an entry of its own.
         let former = Creation { place: 7, at: Timestamp::from_millis(0), ..of(&session(&ids, 0)) };
         store.0.sessions.insert(creation_key(former.place), former.value()).unwrap();

@@ -113,28 +113,18 @@ impl EmbeddedStore {
     fn end_together(&self, ids: &[&SessionId], now: Timestamp, ended: &mut Ended) -> Result<(), StoreError> {
         let Some(first) = ids.first() else { return Ok(()) };
         let mut shard = self.0.shards.hold(first);
-        let (mut batch, mut steps, mut told) = (Batch::default(), Vec::new(), Vec::new());
+        let mut steps = Vec::new();
         for id in ids {
             let Some(before) = passing_over_damage(self.read_session(id))? else { continue };
             let Ok(step) = before.apply(&Event::Expire, now) else { continue };
-            told.extend(self.put_step(&before, &step, &mut batch)?);
-            steps.push(step);
+            steps.push((before, step));
         }
-        if steps.is_empty() {
-            return Ok(());
+        if !steps.is_empty() {
+            self.write_steps(&mut shard, &steps, Batch::default())?;
         }
-        let sessions: Vec<_> = steps.iter().map(|step| &step.session).collect();
-        self.write_counted(&sessions, batch)?;
-        for (project, queued) in told {
-            self.0.deliveries.wake(&project, queued);
-        }
-        let number = self.0.flusher.number();
-        for step in steps {
-            let id = step.session.id.clone();
-            shard.wrote(&id, number, |number| self.0.flusher.is_durable(number));
-            self.0.shards.now_is(&mut shard, &step.session);
+        for (_, step) in steps {
             ended.errands.extend(step.errands);
-            ended.ids.push(id);
+            ended.ids.push(step.session.id);
         }
         Ok(())
     }
@@ -143,43 +133,27 @@ impl EmbeddedStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::account::Mode;
     use crate::domain::auth_session::AuthSession;
     use crate::domain::auth_session::Person;
-    use crate::domain::auth_session::Request;
-    use crate::domain::auth_session::SessionToken;
-    use crate::domain::auth_session::Via;
     use crate::domain::ids::Ids;
     use crate::domain::language::Language;
     use crate::domain::ledger::Tally;
     use crate::domain::project::ProjectId;
-    use crate::domain::seal::Sealer;
     use crate::store::LedgerStore as _;
     use crate::store::SessionStore as _;
     use crate::store::embedded::creations::CREATION;
     use crate::store::embedded::creations::Creation;
-    use crate::store::embedded::sessions::context;
+    use crate::store::embedded::made_for_tests::BOT;
+    use crate::store::embedded::made_for_tests::open;
+    use crate::store::embedded::made_for_tests::queued;
     use crate::store::embedded::sessions::session_key;
-    use crate::store::records;
 
-    const BOT: Via = Via { account: 500, bot: true };
     const BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-
-    async fn open(folder: &tempfile::TempDir) -> EmbeddedStore {
-        let sealer = Sealer::new(&[7; 32], Ids::from_seed([3; 32]));
-        EmbeddedStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer).await.unwrap()
-    }
 
     /// Sessions of the projects in turn that are created at once.
     fn created(store: &EmbeddedStore, ids: &Ids, projects: &[ProjectId], count: usize) -> Vec<AuthSession> {
-        let mut sessions = Vec::new();
-        for project in projects.iter().cycle().take(count) {
-            let request = Request::new(project.clone(), BOT);
-            let session = AuthSession::new(SessionToken::new(ids), "watch".to_owned(), request, BEGIN);
-            let record = records::encode_compact(&store.0.sealer, &context(&session.id), &session);
-            store.0.creations.queue(&session, &record.unwrap()).unwrap();
-            sessions.push(session);
-        }
+        let of = projects.iter().cycle().take(count);
+        let sessions = of.map(|project| queued(store, ids, project, BEGIN)).collect();
         store.0.creations.write().unwrap();
         sessions
     }

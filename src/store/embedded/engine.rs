@@ -246,26 +246,25 @@ impl Tree {
     /// For whoever writes much that nobody waits for: waits until the files keep up with what was written, so that little
     /// gathers in memory. `false`: they do not, for now.
     pub(super) fn wait_for_files(&self) -> Result<bool, StoreError> {
-        for _ in 0..PAUSES {
-            self.keep_up()?;
-            if self.gathered.load(Ordering::Relaxed) <= MEMTABLE {
-                return Ok(true);
-            }
-            std::thread::sleep(PAUSE);
-        }
-        Ok(false)
+        self.wait(PAUSES, |_| self.gathered.load(Ordering::Relaxed) <= MEMTABLE)
     }
 
     /// For whoever is at leisure: waits a moment until nothing is in memory that is to become a file, so that it does not add
     /// to that.
     pub(super) fn wait_a_moment_for_files(&self) -> Result<(), StoreError> {
-        for _ in 0..FEW_PAUSES {
-            if self.keep_up()? && self.keyspace.sealed_memtable_count() == 0 {
-                break;
+        self.wait(FEW_PAUSES, |keep_up| keep_up && self.keyspace.sealed_memtable_count() == 0)?;
+        Ok(())
+    }
+
+    /// Waits until the files have kept up far enough, given whether they keep up. `false`: not within so many pauses.
+    fn wait(&self, pauses: usize, suffices: impl Fn(bool) -> bool) -> Result<bool, StoreError> {
+        for _ in 0..pauses {
+            if suffices(self.keep_up()?) {
+                return Ok(true);
             }
             std::thread::sleep(PAUSE);
         }
-        Ok(())
+        Ok(false)
     }
 
     pub(super) fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Entries {

@@ -10,6 +10,7 @@ use std::collections::BinaryHeap;
 
 use super::EmbeddedStore;
 use super::creations::Creation;
+use super::creations::each;
 use super::creations::passing_over_damage;
 use super::engine::Batch;
 use super::engine::Bytes;
@@ -122,15 +123,12 @@ impl EmbeddedStore {
         project: &ProjectId,
         before: i64,
     ) -> impl Iterator<Item = Result<(i64, SessionId), StoreError>> + use<> {
-        let of_entry = move |entry: Result<Listed, StoreError>| {
-            let (sessions, error) = match entry {
-                Ok(entry) => (entry.sessions, None),
-                Err(error) => (Vec::new(), Some(Err(error))),
-            };
-            let are_before = sessions.into_iter().rev().filter(move |(place, _)| *place < before);
-            are_before.map(Ok).chain(error)
+        let newest_first = move |Listed { mut sessions, .. }: Listed| {
+            sessions.retain(|(place, _)| *place < before);
+            sessions.reverse();
+            sessions
         };
-        self.lists(project, before).flat_map(of_entry)
+        self.lists(project, before).flat_map(move |entry| each(entry.map(newest_first)))
     }
 
     /// A part of the list of some projects' sessions, of those that were counted.
@@ -164,27 +162,22 @@ impl EmbeddedStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::account::Mode;
     use crate::domain::auth_session::AuthSession;
     use crate::domain::auth_session::Event;
     use crate::domain::auth_session::Person;
-    use crate::domain::auth_session::Request;
-    use crate::domain::auth_session::SessionToken;
-    use crate::domain::auth_session::Via;
     use crate::domain::ids::Ids;
     use crate::domain::language::Language;
-    use crate::domain::seal::Sealer;
     use crate::store::LedgerStore as _;
     use crate::store::SessionStore as _;
     use crate::store::embedded::creations::COUNTED;
     use crate::store::embedded::creations::CREATION;
+    use crate::store::embedded::made_for_tests::BOT;
+    use crate::store::embedded::made_for_tests::open;
+    use crate::store::embedded::made_for_tests::queued;
     use crate::store::embedded::sessions::SESSION;
-    use crate::store::embedded::sessions::context;
-    use crate::store::records;
 
     /// One begins as another does.
     const PROJECTS: [&str; 3] = ["proj_a", "proj_ab", "proj_b"];
-    const BOT: Via = Via { account: 500, bot: true };
     /// When all have ended.
     const ENDED: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -192,23 +185,12 @@ mod tests {
         ProjectId::parse(name).unwrap()
     }
 
-    async fn open(folder: &tempfile::TempDir) -> EmbeddedStore {
-        let sealer = Sealer::new(&[7; 32], Ids::from_seed([3; 32]));
-        EmbeddedStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer).await.unwrap()
-    }
-
     /// Sessions of all projects in turn that are created at once, one each millisecond: entries of 64.
     fn created(store: &EmbeddedStore, count: usize) -> Vec<AuthSession> {
         let ids = Ids::from_seed([4; 32]);
-        let mut sessions = Vec::new();
-        for (at, of) in PROJECTS.into_iter().cycle().take(count).enumerate() {
-            let request = Request::new(project(of), BOT);
-            let at = Timestamp::from_millis(i64::try_from(at).unwrap());
-            let session = AuthSession::new(SessionToken::new(&ids), "watch".to_owned(), request, at);
-            let record = records::encode_compact(&store.0.sealer, &context(&session.id), &session);
-            store.0.creations.queue(&session, &record.unwrap()).unwrap();
-            sessions.push(session);
-        }
+        let of = PROJECTS.map(project).into_iter().cycle().zip(0..).take(count);
+        let sessions = of.map(|(project, at)| queued(store, &ids, &project, Timestamp::from_millis(at)));
+        let sessions = sessions.collect();
         store.0.creations.write().unwrap();
         sessions
     }

@@ -15,6 +15,8 @@ mod journal;
 mod keeping;
 mod ledger;
 mod lists;
+#[cfg(test)]
+mod made_for_tests;
 mod pending;
 mod projects;
 mod sessions;
@@ -300,9 +302,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_that_no_flush_saw_is_noticed_too() {
         let folder = tempfile::tempdir().unwrap();
-        let sealer = Sealer::new(&[7; 32], Ids::from_seed([0; 32]));
-        let open = EmbeddedStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer);
-        let store = open.await.unwrap();
+        let store = made_for_tests::open(&folder).await;
         let mut noticed = std::pin::pin!(store.is_to_be_reopened());
         store.ping().await.unwrap();
         let early = tokio::time::timeout(Duration::from_millis(1_500), &mut noticed).await;
@@ -314,9 +314,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_cannot_be_written_is_noticed_although_nobody_writes() {
         let folder = tempfile::tempdir().unwrap();
-        let sealer = Sealer::new(&[7; 32], Ids::from_seed([0; 32]));
-        let open = EmbeddedStore::open(folder.path(), 1 << 20, Mode::Sandbox, sealer);
-        let store = open.await.unwrap();
+        let store = made_for_tests::open(&folder).await;
         for number in 0..9_u8 {
             store.0.records.insert([number], vec![number; 1 << 20]).unwrap();
         }

@@ -12,6 +12,7 @@ use super::EmbeddedStore;
 use super::creations::passing_over_damage;
 use super::engine::Batch;
 use super::engine::Bytes;
+use super::shards::Shard;
 use crate::domain::auth_session::AuthSession;
 use crate::domain::auth_session::Event;
 use crate::domain::auth_session::Happening;
@@ -115,7 +116,7 @@ impl EmbeddedStore {
 
     /// Adds to a batch what an event led to. The delivery that tells of it, and where it is queued, if there is one: wake once
     /// it is written.
-    pub(super) fn put_step(
+    fn put_step(
         &self,
         before: &AuthSession,
         after: &Step,
@@ -134,17 +135,32 @@ impl EmbeddedStore {
         Ok(queued.map(|queued| (session.project.clone(), queued)))
     }
 
-    /// Writes what an event led to, in one step; its number is for waiting until it is durable.
-    fn write_step(&self, before: &AuthSession, after: &Step, mut batch: Batch) -> Result<u64, StoreError> {
-        let session = &after.session;
-        let told = self.put_step(before, after, &mut batch)?;
-        // Once, because what is decided stays so.
-        let ended = before.state == State::Pending && session.state != State::Pending;
-        self.write_counted(ended.then_some(session).as_slice(), batch)?;
-        if let Some((project, queued)) = told {
+    /// Writes what events led to, in one step, of sessions whose shard is held: what they were, and what became of them. Its
+    /// number is for waiting until it is durable.
+    pub(super) fn write_steps(
+        &self,
+        shard: &mut Shard,
+        steps: &[(AuthSession, Step)],
+        mut batch: Batch,
+    ) -> Result<u64, StoreError> {
+        let (mut ended, mut told) = (Vec::new(), Vec::new());
+        for (before, after) in steps {
+            told.extend(self.put_step(before, after, &mut batch)?);
+            // Once, because what is decided stays so.
+            if before.state == State::Pending && after.session.state != State::Pending {
+                ended.push(&after.session);
+            }
+        }
+        self.write_counted(&ended, batch)?;
+        for (project, queued) in told {
             self.0.deliveries.wake(&project, queued);
         }
-        Ok(self.0.flusher.number())
+        let number = self.0.flusher.number();
+        for (_, after) in steps {
+            shard.wrote(&after.session.id, number, |number| self.0.flusher.is_durable(number));
+            self.0.shards.now_is(shard, &after.session);
+        }
+        Ok(number)
     }
 
     /// Reads, applies, writes, while nobody else can; nothing is durable yet.
@@ -161,9 +177,9 @@ impl EmbeddedStore {
         };
         match before.apply(event, now) {
             Ok(step) => {
-                let number = self.write_step(&before, &step, batch)?;
-                shard.wrote(id, number, |number| self.0.flusher.is_durable(number));
-                self.0.shards.now_is(&mut shard, &step.session);
+                let steps = [(before, step)];
+                let number = self.write_steps(&mut shard, &steps, batch)?;
+                let [(_, step)] = steps;
                 Ok((Applied::Done(Box::new(step)), Some(number)))
             }
             Err(refused) => Ok((Applied::Refused(refused, Box::new(before)), shard.last_write(id))),
