@@ -1,6 +1,8 @@
 //! Running and stopping: tasks that shutdown waits for, the clocks, the system's randomness.
 //! The only place that calls `tokio::spawn`, `tokio::time::sleep` and the system clock.
 
+mod kill_timer;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::kill_timer::KillTimer;
 use crate::domain::clock::Clock;
 use crate::domain::clock::Timestamp;
 

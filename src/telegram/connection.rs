@@ -3,7 +3,6 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use grammers_mtsender::{ConnectionParams, InvocationError, NoRetries, SenderPool, SenderPoolHandle};
@@ -12,11 +11,12 @@ use grammers_session::updates::UpdatesLike;
 use grammers_tl_types as tl;
 use tl::Deserializable as _;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Settings;
 use super::errors::TelegramError;
 use super::errors::from_invocation;
+use super::pool_session::PoolSession;
 use super::session::LiveSession;
 use crate::lifecycle::Tasks;
 
@@ -29,12 +29,10 @@ const GOODBYE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Connection {
     pool: Pool,
-    session: Arc<LiveSession>,
+    session: Arc<PoolSession>,
     runner: tokio::task::AbortHandle,
     ended: CancellationToken,
     opened: Instant,
-    /// After which dialling it was last tied to the lease, see `tether`.
-    tied: AtomicU64,
 }
 
 /// grammers' handle has no `Debug`.
@@ -43,6 +41,18 @@ struct Pool(SenderPoolHandle);
 impl std::fmt::Debug for Pool {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Pool")
+    }
+}
+
+/// Tells, when it goes, that the pool's task has ended.
+struct Closed {
+    _ended: DropGuard,
+    session: Arc<PoolSession>,
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.session.mark_closed();
     }
 }
 
@@ -75,6 +85,7 @@ impl Connection {
             updates_channel_capacity: NonZeroUsize::new(UPDATES_CAPACITY).unwrap_or(NonZeroUsize::MIN),
             __non_exhaustive: (),
         };
+        let session = Arc::new(PoolSession::new(session));
         let pool = SenderPool::with_configuration(Arc::clone(&session), settings.api_id, parameters);
         let end = UpdatesEnd {
             handle: pool.handle.thin.clone(),
@@ -82,21 +93,14 @@ impl Connection {
             updates: pool.updates,
         };
         let ended = CancellationToken::new();
-        let goes_with_the_runner = ended.clone().drop_guard();
+        let goes_with_the_runner = Closed { _ended: ended.clone().drop_guard(), session: Arc::clone(&session) };
         let runner = pool.runner;
         let runner = tasks.spawn("mtproto", async move {
-            let _ended = goes_with_the_runner; // also when the runner panics or is aborted
+            let _closed = goes_with_the_runner; // also when the runner panics or is aborted
             runner.run().await;
         });
         let (pool, opened) = (Pool(pool.handle.thin), Instant::now());
-        let connection = Self {
-            pool,
-            session,
-            runner: runner.abort_handle(),
-            ended,
-            opened,
-            tied: AtomicU64::new(u64::MAX),
-        };
+        let connection = Self { pool, session, runner: runner.abort_handle(), ended, opened };
         (connection, end)
     }
 
@@ -105,8 +109,8 @@ impl Connection {
     where
         R: tl::RemoteCall + Sync,
     {
-        let dc = self.session.home_dc();
-        let had_key = self.session.has_key(dc);
+        let dc = self.session.live().home_dc();
+        let had_key = self.session.live().has_key(dc);
         let body = request.to_bytes();
         let method = body.first_chunk().map_or("?", |id| tl::name_for_id(u32::from_le_bytes(*id)));
         let started = Instant::now();
@@ -158,13 +162,9 @@ impl Connection {
         self.invoke(&ping, limit).await.map(|_: tl::enums::Pong| ())
     }
 
-    /// Whether Telegram has been told when to close it, since it was last dialled.
-    pub(super) fn is_tied(&self) -> bool {
-        self.tied.load(Ordering::SeqCst) == self.session.dials()
-    }
-
-    pub(super) fn mark_tied(&self) {
-        self.tied.store(self.session.dials(), Ordering::SeqCst);
+    /// What of it the lease must know, see `tether`.
+    pub(super) fn session(&self) -> &PoolSession {
+        &self.session
     }
 
     /// How long ago it was opened; it may have been dialled later.

@@ -4,7 +4,6 @@
 use std::io;
 
 use grammers_crypto::{AuthKey as CryptoKey, aes, factorize, generate_key_data_from_nonce, rsa};
-use grammers_session::Session as _;
 use grammers_tl_types as tl;
 use num_bigint::BigUint;
 use sha1::{Digest, Sha1};
@@ -32,7 +31,7 @@ impl Account {
             return Ok(());
         };
         let unknown = || TelegramError::Unexpected(format!("data centre {dc} is not part of this network"));
-        let option = session.dc_option(dc).ok().flatten().ok_or_else(unknown)?;
+        let option = session.dc_option(dc).ok_or_else(unknown)?;
         let proxy = self.settings().proxy.as_ref();
         let negotiation = async {
             let stream = proxy::dial(option.ipv4, proxy).await?;

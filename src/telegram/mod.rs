@@ -21,6 +21,7 @@ mod network;
 mod offering;
 mod ownership;
 mod people;
+mod pool_session;
 mod proxy;
 mod reachability;
 mod reader;

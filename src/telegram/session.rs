@@ -1,11 +1,10 @@
-//! The session grammers works on, in memory, with what its own storages get wrong put right: the self user is found,
-//! a key is never replaced, and changes are announced so that they can be saved. Snapshots are `TelegramSession`s.
+//! The session in use, in memory, with what grammers' own storages get wrong put right: the self user is found,
+//! a key is never replaced, and changes are announced so that they can be saved. Snapshots are `TelegramSession`s. How
+//! grammers sees it is in `pool_session`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use grammers_session::types::{DcOption, PeerAuth, PeerId, PeerInfo, UpdateState, UpdatesState};
-use grammers_session::{BoxFuture, Session};
+use grammers_session::types::{DcOption, PeerAuth, PeerId, PeerInfo};
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
@@ -29,7 +28,6 @@ pub(super) struct LiveSession {
     /// Under which it may be used; `None`: nobody else can have it.
     lease: OnceLock<Lease>,
     dialled: Notify,
-    dials: AtomicU64,
 }
 
 /// How often the parts of a session have changed.
@@ -61,7 +59,6 @@ impl LiveSession {
             changes: watch::Sender::default(),
             lease: OnceLock::new(),
             dialled: Notify::new(),
-            dials: AtomicU64::new(0),
         }
     }
 
@@ -77,9 +74,9 @@ impl LiveSession {
         self.lease.get()
     }
 
-    /// A number that is another one after each dialling.
-    pub(super) fn dials(&self) -> u64 {
-        self.dials.load(Ordering::SeqCst)
+    /// A connection has been made.
+    pub(super) fn note_dialled(&self) {
+        self.dialled.notify_one();
     }
 
     /// Resolves when a connection has been made since it last did.
@@ -185,6 +182,40 @@ impl LiveSession {
         }
     }
 
+    /// Where a data centre is, with the key that is known for it.
+    pub(super) fn dc_option(&self, dc: i32) -> Option<DcOption> {
+        let data = self.data();
+        let centre = data.data_centres.get(&dc);
+        let option = self.network.dc_option(dc, centre.and_then(|centre| centre.address));
+        let auth_key = centre.and_then(|centre| centre.auth_key.as_ref()).map(|key| *key.bytes());
+        option.map(|option| DcOption { auth_key, ..option })
+    }
+
+    /// Remembers where a data centre is, and its key if there is none yet.
+    pub(super) fn set_dc_option(&self, option: &DcOption) -> Result<(), Refusal> {
+        self.update_centre(option.id, option.auth_key.map(AuthKey::new), Some(option.ipv4))
+    }
+
+    /// Oneself, or somebody who has written.
+    pub(super) fn peer(&self, id: PeerId) -> Option<PeerInfo> {
+        let data = self.data();
+        let user = data.user.as_ref();
+        if id == PeerId::self_user() || user.and_then(|user| PeerId::user(user.id)) == Some(id) {
+            return user.map(|user| PeerInfo::User {
+                id: user.id,
+                auth: Some(PeerAuth::from_hash(user.access_hash)),
+                bot: Some(user.bot),
+                is_self: Some(true),
+            });
+        }
+        data.peers.iter().find(|peer| PeerId::user(peer.id) == Some(id)).map(|peer| PeerInfo::User {
+            id: peer.id,
+            auth: Some(PeerAuth::from_hash(peer.access_hash)),
+            bot: None,
+            is_self: Some(false),
+        })
+    }
+
     fn update_centre(
         &self,
         dc: i32,
@@ -222,91 +253,8 @@ impl LiveSession {
     }
 }
 
-fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
-    Box::pin(std::future::ready(value))
-}
-
-// The futures never wait: grammers loses updates when it is cancelled while it waits for its session.
-impl Session for LiveSession {
-    type Error = Refusal;
-
-    fn home_dc_id(&self) -> Result<i32, Refusal> {
-        Ok(self.home_dc())
-    }
-
-    fn set_home_dc_id(&self, dc: i32) -> BoxFuture<'_, Result<(), Refusal>> {
-        self.set_home_dc(dc);
-        ready(Ok(()))
-    }
-
-    fn dc_option(&self, dc: i32) -> Result<Option<DcOption>, Refusal> {
-        if self.lease().is_some_and(|lease| lease.rest().is_none()) {
-            return Err(Refusal::NotOwned);
-        }
-        let data = self.data();
-        let centre = data.data_centres.get(&dc);
-        let option = self.network.dc_option(dc, centre.and_then(|centre| centre.address));
-        let auth_key = centre.and_then(|centre| centre.auth_key.as_ref()).map(|key| *key.bytes());
-        Ok(option.map(|option| DcOption { auth_key, ..option }))
-    }
-
-    fn set_dc_option(&self, option: &DcOption) -> BoxFuture<'_, Result<(), Refusal>> {
-        // grammers writes back where it has just dialled.
-        self.dials.fetch_add(1, Ordering::SeqCst);
-        self.dialled.notify_one();
-        ready(self.update_centre(option.id, option.auth_key.map(AuthKey::new), Some(option.ipv4)))
-    }
-
-    fn peer(&self, id: PeerId) -> BoxFuture<'_, Result<Option<PeerInfo>, Refusal>> {
-        let data = self.data();
-        let user = data.user.as_ref();
-        let info = if id == PeerId::self_user() || user.and_then(|user| PeerId::user(user.id)) == Some(id) {
-            user.map(|user| PeerInfo::User {
-                id: user.id,
-                auth: Some(PeerAuth::from_hash(user.access_hash)),
-                bot: Some(user.bot),
-                is_self: Some(true),
-            })
-        } else {
-            data.peers.iter().find(|peer| PeerId::user(peer.id) == Some(id)).map(|peer| PeerInfo::User {
-                id: peer.id,
-                auth: Some(PeerAuth::from_hash(peer.access_hash)),
-                bot: None,
-                is_self: Some(false),
-            })
-        };
-        ready(Ok(info))
-    }
-
-    /// Who is worth remembering is decided where messages are read.
-    fn cache_peer(&self, _: PeerInfo) -> BoxFuture<'_, Result<(), Refusal>> {
-        ready(Ok(()))
-    }
-
-    fn updates_state(&self) -> BoxFuture<'_, Result<UpdatesState, Refusal>> {
-        let UpdatePosition { pts, qts, date, seq } = self.data().updates;
-        ready(Ok(UpdatesState { pts, qts, date, seq, channels: Vec::new() }))
-    }
-
-    fn set_update_state(&self, update: UpdateState) -> BoxFuture<'_, Result<(), Refusal>> {
-        let position = self.data().updates;
-        self.set_updates(match update {
-            UpdateState::All(UpdatesState { pts, qts, date, seq, .. }) => {
-                UpdatePosition { pts, qts, date, seq }
-            }
-            UpdateState::Primary { pts, date, seq } => UpdatePosition { pts, date, seq, ..position },
-            UpdateState::Secondary { qts } => UpdatePosition { qts, ..position },
-            // Channels are none of our business: no prompt lives in one.
-            UpdateState::Channel { .. } => position,
-        });
-        ready(Ok(()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
-
     use super::*;
 
     fn session() -> LiveSession {
@@ -328,7 +276,7 @@ mod tests {
     fn trap_1_the_self_user_is_found_by_its_sentinel_and_by_its_id() {
         let session = session();
         for id in [PeerId::self_user(), PeerId::user(42).unwrap()] {
-            let peer = session.peer(id).now_or_never().unwrap().unwrap();
+            let peer = session.peer(id);
             assert!(matches!(peer, Some(PeerInfo::User { id: 42, is_self: Some(true), .. })));
         }
     }
@@ -336,28 +284,14 @@ mod tests {
     #[test]
     fn trap_8_a_key_is_set_once_and_never_replaced() {
         let session = session();
-        let option =
-            |key: u8| DcOption { auth_key: Some([key; 256]), ..session.dc_option(2).unwrap().unwrap() };
-        session.set_dc_option(&option(1)).now_or_never().unwrap().unwrap();
-        session.set_dc_option(&option(1)).now_or_never().unwrap().unwrap();
-        assert_eq!(session.set_dc_option(&option(2)).now_or_never().unwrap(), Err(Refusal::KeyReplaced));
+        let option = |key: u8| DcOption { auth_key: Some([key; 256]), ..session.dc_option(2).unwrap() };
+        session.set_dc_option(&option(1)).unwrap();
+        session.set_dc_option(&option(1)).unwrap();
+        assert_eq!(session.set_dc_option(&option(2)), Err(Refusal::KeyReplaced));
         assert_eq!(session.snapshot().home_key().unwrap().bytes(), &[1; 256]);
         let without = DcOption { auth_key: None, ..option(1) };
-        session.set_dc_option(&without).now_or_never().unwrap().unwrap();
+        session.set_dc_option(&without).unwrap();
         assert!(session.has_key(2), "an option without a key takes none away");
-    }
-
-    #[test]
-    fn trap_9_no_future_of_the_session_ever_waits() {
-        let session = session();
-        session.remember(5, 6);
-        let peer = PeerInfo::User { id: 5, auth: Some(PeerAuth::from_hash(6)), bot: None, is_self: None };
-        assert!(session.cache_peer(peer).now_or_never().is_some());
-        assert!(session.peer(PeerId::user(5).unwrap()).now_or_never().unwrap().unwrap().is_some());
-        assert!(session.updates_state().now_or_never().is_some());
-        assert!(session.set_update_state(UpdateState::Secondary { qts: 3 }).now_or_never().is_some());
-        assert!(session.set_home_dc_id(4).now_or_never().is_some());
-        assert_eq!(session.snapshot().updates.qts, 3);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Ties a connection to its session's lease. Telegram destroys a key that is used from two places, so before a lease can
 //! end Telegram itself must have closed the owner's connection: an owner that is paused closes nothing. On every renewal
-//! the account therefore sends `ping_delay_disconnect` with a delay shorter than the rest of its lease.
+//! the account therefore sends `ping_delay_disconnect` with a delay shorter than the rest of its lease. Between dialling
+//! and the first of these Telegram does not know yet: for as long the lease is exposed (`vault/lease/exposure.rs`).
 
 use std::time::Duration;
 
@@ -43,23 +44,31 @@ impl Account {
             Duration::MAX => Ok(()), // a lock ends with its process
             rest if rest.as_secs() == 0 => Err(not_owned()),
             rest => {
-                let (begun, limit) = (boot_time(), self.settings().call_limit);
-                connection.ping_delay_disconnect(rest.as_secs(), limit).await?;
-                if boot_time().saturating_sub(begun) > lease.lasts() / 10 {
-                    // It may have left late, and then says too much.
-                    let rest = lease.rest().ok_or_else(not_owned)?;
-                    connection.ping_delay_disconnect(rest.as_secs(), limit).await?;
+                let (session, begun) = (connection.session(), boot_time());
+                let before = session.dials();
+                self.tell(connection, rest).await?;
+                let mut dial = session.dials();
+                let late = boot_time().saturating_sub(begun) > lease.lasts() / 10;
+                // It may have left late, and then says too much; or on a connection that is gone.
+                if late || (before != 0 && before != dial) {
+                    dial = session.dials();
+                    self.tell(connection, lease.rest().ok_or_else(not_owned)?).await?;
                 }
-                connection.mark_tied();
+                session.mark_tied(dial);
                 Ok(())
             }
         }
     }
 
+    async fn tell(&self, connection: &Connection, rest: Duration) -> Result<(), TelegramError> {
+        // Silence must not keep it from being ended in time.
+        connection.ping_delay_disconnect(rest.as_secs(), self.settings().call_limit.min(rest)).await
+    }
+
     /// As [`Account::tie`], where that has not been done since the connection was dialled: calls are also made while
     /// nobody keeps it tied.
     pub(super) async fn tie_first(&self, connection: &Connection) -> Result<(), TelegramError> {
-        if connection.is_tied() { Ok(()) } else { self.tie(connection).await }
+        if connection.session().is_tied() { Ok(()) } else { self.tie(connection).await }
     }
 
     /// Keeps whatever connection the account has tied, and ends one that must not go on. Goes on for as long as the
@@ -84,11 +93,7 @@ impl Account {
                     let why = "the connection is made anew, because its own pings would outlast the lease";
                     Some(TelegramError::Unreachable(why.to_owned()))
                 }
-                (Some(rest), Some(_)) if tie => {
-                    // Silence must not keep it from being ended in time.
-                    let tied = tokio::time::timeout(rest, self.tie(&connection)).await;
-                    tied.unwrap_or_else(|_| Err(not_owned())).err()
-                }
+                (Some(_), Some(_)) if tie => self.tie(&connection).await.err(),
                 (Some(_), Some(_)) => None,
                 (None, _) | (_, None) => Some(not_owned()),
             };

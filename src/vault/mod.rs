@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use self::error::Trouble;
 pub use self::error::VaultError;
 use self::import::Import;
+pub use self::lease::Exposure;
 pub use self::lease::Holder;
 pub use self::lease::Lease;
 pub use self::lease::NO_CONDITIONS;

@@ -4,6 +4,7 @@
 //!
 //! Time is [`boot_time`], each machine's own: who waits for another's lease to end measures from when it first saw it.
 
+mod exposure;
 mod lock;
 mod object;
 mod record;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::exposure::Exposed;
+pub use self::exposure::Exposure;
 use self::lock::Lock;
 use self::object::Leased;
 pub use self::object::NO_CONDITIONS;
@@ -58,6 +61,7 @@ struct Shared {
     ownership: watch::Sender<Ownership>,
     /// Until when it is held, as far as this process knows.
     until: Mutex<Until>,
+    exposed: Mutex<Exposed>,
     /// Ticks when it has been renewed.
     renewed: watch::Sender<()>,
     /// Whether the process that has it has been seen to live.
@@ -109,6 +113,7 @@ impl Lease {
             hand: tokio::sync::Mutex::new(hand),
             ownership: watch::Sender::new(Ownership::Unknown("nobody has asked yet".to_owned())),
             until: Mutex::new(Until::Never),
+            exposed: Mutex::default(),
             renewed: watch::Sender::default(),
             owner_lives: AtomicBool::new(false),
             stopping: CancellationToken::new(),
@@ -306,6 +311,7 @@ impl Lease {
 
     fn set_until(&self, until: Until) {
         *self.0.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        self.follow_end();
     }
 
     fn note_failure(&self, error: &VaultError) {

@@ -1,4 +1,5 @@
-//! Leases that end while their owner lives: because the bucket is out of reach, or because somebody removes them.
+//! Leases that end while their owner lives: because the bucket is out of reach, because somebody removes them, or because the
+//! owner is stopped.
 
 use std::time::Duration;
 
@@ -94,5 +95,47 @@ async fn who_owns_again_what_another_has_owned_meanwhile_begins_with_what_that_o
     eventually("and can save it", saved).await;
     assert!(first.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(200));
     drop(first);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_is_stopped_for_longer_than_its_lease_lives_on_and_stands_by() {
+    let (world, s3) = (World::without_service(Options::default()).await, S3Server::new().await);
+    let mut first = start(&world, &s3, "first", &[]);
+    sign_in(&world, &first.client).await;
+    becomes(&first.client, "ok").await;
+    let second = start(&world, &s3, "second", &[]);
+    assert_eq!(account(&second.client).await, "standby");
+    first.pause();
+    becomes(&second.client, "ok").await;
+    first.resume();
+    becomes(&first.client, "standby").await;
+    assert!(!first.has_ended());
+    assert!(second.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(200));
+    drop((first, second));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_is_stopped_while_it_connects_does_not_outlast_its_lease() {
+    let (world, s3) = (World::without_service(Options::default()).await, S3Server::new().await);
+    let mut first = start(&world, &s3, "first", &[]);
+    sign_in(&world, &first.client).await;
+    becomes(&first.client, "ok").await;
+    let second = start(&world, &s3, "second", &[]);
+    assert_eq!(account(&second.client).await, "standby");
+
+    // Telegram has its key and its first request, and nobody has told Telegram yet when to close the connection.
+    world.fault(json!({ "method": "help.getConfig", "delay_ms": 600_000, "times": 1 })).await;
+    world.fault(json!({ "disconnect": "now" })).await;
+    world.faults_are_spent().await;
+    first.pause();
+    becomes(&second.client, "ok").await;
+    assert_eq!(first.ended().0, None, "the system has ended what would have outlasted its lease");
+
+    let again = start(&world, &s3, "first", &[]);
+    assert_eq!(account(&again.client).await, "standby");
+    assert!(second.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(200));
+    drop((again, second));
     world.end().await;
 }

@@ -95,6 +95,10 @@ async fn strike(blow: Blow, side: &mut Side, world: &World, s3: &S3Server, momen
             side.process().pause();
             wait(beyond + moment % 1_400).await;
             side.process().resume();
+            if side.process.as_mut().unwrap().has_ended() {
+                // It was stopped while it connected: the system has ended it with its lease.
+                side.start(world, s3);
+            }
         }
         Blow::Cut => {
             side.door.close();
@@ -128,9 +132,13 @@ async fn whatever_happens_the_key_is_used_by_one_process_and_every_round_ends_wi
         let moment = u64::from(dice.below(100_000));
         let story = format!("seed {seed}, round {round}: {blow:?} on {}, both {both}", sides[first].name);
         strike(blow, &mut sides[first], &world, &s3, moment).await;
-        if both {
-            strike(BLOWS[pick(BLOWS.len())], &mut sides[1 - first], &world, &s3, moment / 7).await;
-        }
+        let story = if both {
+            let next = BLOWS[pick(BLOWS.len())];
+            strike(next, &mut sides[1 - first], &world, &s3, moment / 7).await;
+            format!("{story} ({next:?})")
+        } else {
+            story
+        };
         let now = one_owner(&sides, &story).await;
         changes += usize::from(now != owner);
         owner = now;
