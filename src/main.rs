@@ -14,6 +14,7 @@ use telegram_connector::config::{
 use telegram_connector::domain::account::Mode;
 use telegram_connector::domain::clock::Clock;
 use telegram_connector::domain::ids::{Ids, Secret};
+use telegram_connector::domain::place::Place;
 use telegram_connector::flows::auth::AppLimits;
 use telegram_connector::http::{Limits, openapi_document};
 use telegram_connector::lifecycle::{SystemClock, Tasks, os_seed};
@@ -39,16 +40,16 @@ fn main() -> ExitCode {
     let outcome = match line.command {
         Command::Openapi => {
             say(&openapi_document());
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
-        Command::Serve(flags) => run(serve(*flags)),
+        Command::Serve(flags) => serve(*flags),
         Command::Doctor(flags) => run(doctor(*flags)),
         Command::Healthcheck(flags) => run(healthcheck(flags)),
         Command::Sandbox(flags) => run(sandbox::run(flags)),
         Command::Session(flags) => run(session(flags)),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             complain(&failure.to_string());
             ExitCode::FAILURE
@@ -56,8 +57,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+fn run(command: impl Future<Output = Result<(), Failure>>) -> Result<ExitCode, Failure> {
+    on(&mut tokio::runtime::Builder::new_multi_thread(), command).map(|()| ExitCode::SUCCESS)
+}
+
+fn on<T>(
+    runtime: &mut tokio::runtime::Builder,
+    command: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    runtime.enable_all().build()?.block_on(command)
 }
 
 #[expect(clippy::print_stdout, reason = "what a command was asked to print")]
@@ -70,12 +78,20 @@ fn complain(text: &str) {
     eprintln!("telegram-connector: {text}");
 }
 
-async fn serve(flags: ServeFlags) -> Result<(), Failure> {
+fn serve(flags: ServeFlags) -> Result<ExitCode, Failure> {
     let environment = Environment::new(std::env::vars_os());
+    let resolved = flags.resolve(&environment);
+    let leases = resolved.as_ref().is_ok_and(|serve| matches!(serve.session_store.place, Place::S3 { .. }));
+    if leases && init::is_first() {
+        return on(&mut tokio::runtime::Builder::new_current_thread(), init::stand_by());
+    }
     for warning in environment.unknown_variables() {
         tracing::warn!("{warning}");
     }
-    let serve = flags.resolve(&environment)?;
+    run(serve_resolved(resolved?))
+}
+
+async fn serve_resolved(serve: Serve) -> Result<(), Failure> {
     let ids = Ids::from_seed(os_seed()?);
     let tasks = Tasks::new();
     let stopping = stop_on_signal(&tasks)?;
@@ -309,6 +325,9 @@ mod sandbox {
         Err("this build has no sandbox (cargo feature `sandbox`)".into())
     }
 }
+
+#[path = "main/init.rs"]
+mod init;
 
 #[cfg(feature = "sandbox")]
 #[path = "main/sandbox.rs"]

@@ -93,7 +93,8 @@ impl Connection {
             updates: pool.updates,
         };
         let ended = CancellationToken::new();
-        let goes_with_the_runner = Closed { _ended: ended.clone().drop_guard(), session: Arc::clone(&session) };
+        let goes_with_the_runner =
+            Closed { _ended: ended.clone().drop_guard(), session: Arc::clone(&session) };
         let runner = pool.runner;
         let runner = tasks.spawn("mtproto", async move {
             let _closed = goes_with_the_runner; // also when the runner panics or is aborted

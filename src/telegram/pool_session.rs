@@ -24,12 +24,7 @@ pub(super) struct PoolSession {
 
 impl PoolSession {
     pub(super) fn new(session: Arc<LiveSession>) -> Self {
-        Self {
-            session,
-            dials: AtomicU64::new(0),
-            tied: AtomicU64::new(u64::MAX),
-            exposure: Mutex::default(),
-        }
+        Self { session, dials: AtomicU64::new(0), tied: AtomicU64::new(u64::MAX), exposure: Mutex::default() }
     }
 
     pub(super) fn live(&self) -> &LiveSession {
@@ -139,6 +134,7 @@ mod tests {
     use grammers_session::types::PeerAuth;
 
     use super::*;
+    use crate::domain::account::AccountUser;
     use crate::domain::account::TelegramSession;
     use crate::telegram::Network;
 
@@ -149,6 +145,15 @@ mod tests {
     #[test]
     fn trap_9_no_future_of_the_session_ever_waits() {
         let session = session();
+        let user = AccountUser {
+            id: 42,
+            access_hash: 7,
+            name: String::new(),
+            username: None,
+            phone: None,
+            bot: false,
+        };
+        session.live().set_user(user);
         session.live().remember(5, 6);
         let peer = PeerInfo::User { id: 5, auth: Some(PeerAuth::from_hash(6)), bot: None, is_self: None };
         assert!(session.cache_peer(peer).now_or_never().is_some());

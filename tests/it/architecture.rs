@@ -65,7 +65,8 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("to_socket_addrs", &["webhooks/resolver.rs"]),
     ("aws_", &["vault/", "telemetry.rs"]),
     ("toml::", &["config/projects.rs"]),
-    ("std::env::", &["config.rs", "main.rs", "telegram/connection.rs"]),
+    ("std::env::", &["config.rs", "main.rs", "main/init.rs", "telegram/connection.rs"]),
+    ("nix::", &["lifecycle/kill_timer.rs"]),
     ("SystemTime::now", &["lifecycle.rs"]),
     ("getrandom", &["lifecycle.rs"]),
     // Both start programs or retry behind our back (mtproto.md section 5, traps 11 and 12).

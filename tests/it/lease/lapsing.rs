@@ -7,8 +7,8 @@ use serde_json::json;
 use telegram_connector::lifecycle::network_sleep;
 
 use super::standing_by::{DEVELOPER, project};
-use super::{account, becomes, sign_in, start};
-use crate::support::{ALICE, BOB, BUCKET, Options, S3Server, World, eventually};
+use super::{account, becomes, sign_in, start, start_under};
+use crate::support::{ALICE, BOB, BUCKET, Options, Process, S3Server, World, eventually, signal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_made_while_the_account_waits_ends_with_the_lease_too() {
@@ -116,26 +116,54 @@ async fn an_owner_that_is_stopped_for_longer_than_its_lease_lives_on_and_stands_
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_owner_that_is_stopped_while_it_connects_does_not_outlast_its_lease() {
-    let (world, s3) = (World::without_service(Options::default()).await, S3Server::new().await);
-    let mut first = start(&world, &s3, "first", &[]);
-    sign_in(&world, &first.client).await;
-    becomes(&first.client, "ok").await;
-    let second = start(&world, &s3, "second", &[]);
+/// Stops a process of the owner, `stopped`, while that connects.
+async fn stop_while_it_connects(world: &World, s3: &S3Server, owner: &Process, stopped: u32) {
+    sign_in(world, &owner.client).await;
+    becomes(&owner.client, "ok").await;
+    let second = start(world, s3, "second", &[]);
     assert_eq!(account(&second.client).await, "standby");
-
     // Telegram has its key and its first request, and nobody has told Telegram yet when to close the connection.
     world.fault(json!({ "method": "help.getConfig", "delay_ms": 600_000, "times": 1 })).await;
     world.fault(json!({ "disconnect": "now" })).await;
     world.faults_are_spent().await;
-    first.pause();
+    signal("-STOP", stopped);
     becomes(&second.client, "ok").await;
-    assert_eq!(first.ended().0, None, "the system has ended what would have outlasted its lease");
-
-    let again = start(&world, &s3, "first", &[]);
-    assert_eq!(account(&again.client).await, "standby");
     assert!(second.client.post("/sign_in", &json!({ "phone": ALICE })).await.is_empty(200));
-    drop((again, second));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_is_stopped_while_it_connects_does_not_outlast_its_lease() {
+    let (world, s3) = (World::without_service(Options::default()).await, S3Server::new().await);
+    let mut first = start(&world, &s3, "first", &[]);
+    stop_while_it_connects(&world, &s3, &first, first.id()).await;
+    assert_eq!(first.ended().0, None, "the system has ended it");
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_program_of_a_container_does_not_outlast_its_lease_either() {
+    const CONTAINER: [&str; 6] = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"];
+    let allowed = std::process::Command::new(CONTAINER[0]).args(&CONTAINER[1..]).arg("true").status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let (world, s3) = (World::without_service(Options::default()).await, S3Server::new().await);
+    let mut first = start_under(&CONTAINER, &world, &s3, "first", &[]);
+    let service = child_of(child_of(first.id()));
+    stop_while_it_connects(&world, &s3, &first, service).await;
+    let (code, log) = first.ended();
+    assert!(code == Some(128 + 9) && log.contains("the service was ended by signal 9"), "{code:?}: {log}");
+
+    // What ends a container by the book reaches the service.
+    let mut first = start_under(&CONTAINER, &world, &s3, "first", &[]);
+    signal("-TERM", child_of(first.id()));
+    let (code, log) = first.ended();
+    assert!(code == Some(0) && log.contains("stopping"), "{code:?}: {log}");
+    world.end().await;
+}
+
+/// The only child of a process.
+fn child_of(process: u32) -> u32 {
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap();
+    children.trim().parse().unwrap()
 }

@@ -24,6 +24,17 @@ fn arguments(world: &World, data: &Path) -> Vec<String> {
 
 /// A service on its own machine: a data directory of its own, and nothing in common with others but the bucket.
 fn start(world: &World, s3: &S3Server, machine: &str, more: &[(&str, &str)]) -> Process {
+    start_under(&[], world, s3, machine, more)
+}
+
+/// As [`start`], by a program that becomes it.
+fn start_under(
+    wrapper: &[&str],
+    world: &World,
+    s3: &S3Server,
+    machine: &str,
+    more: &[(&str, &str)],
+) -> Process {
     let arguments = arguments(world, &world.folder.path().join(machine));
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let environment: Vec<_> = s3
@@ -32,7 +43,7 @@ fn start(world: &World, s3: &S3Server, machine: &str, more: &[(&str, &str)]) -> 
         .filter(|(name, _)| more.iter().all(|(other, _)| other != name))
         .chain(more.iter().copied())
         .collect();
-    Process::start(&arguments, &environment)
+    Process::spawn_under(wrapper, &arguments, &environment).serving()
 }
 
 async fn sign_in(world: &World, client: &Client) {

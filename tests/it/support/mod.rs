@@ -11,7 +11,7 @@ mod world;
 
 pub(crate) use self::app::{App, Attempt, jwt_part};
 pub(crate) use self::client::{Answer, Client};
-pub(crate) use self::process::{Process, files_with, run};
+pub(crate) use self::process::{Process, files_with, run, signal};
 pub(crate) use self::receiver::{Received, Receiver, Reply};
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::s3::{ACCESS_KEY, BUCKET, Conditions, Door, Fault, MASTER_KEY, S3Server, SECRET_KEY};

@@ -137,9 +137,8 @@ impl Process {
         self.child.try_wait().unwrap().is_some()
     }
 
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+    fn signal(&self, name: &str) {
+        signal(name, self.id());
     }
 
     /// Waits for the end: exit code and everything it printed.
@@ -148,6 +147,12 @@ impl Process {
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
         (status.code(), self.log())
     }
+}
+
+/// Sends a signal: `-TERM`.
+pub(crate) fn signal(name: &str, process: u32) {
+    let status = Command::new("kill").args([name, &process.to_string()]).status().unwrap();
+    assert!(status.success());
 }
 
 /// Where it serves, if this line of the log, JSON or text, tells that.

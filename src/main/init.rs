@@ -1,0 +1,54 @@
+//! The first process of a container, where the service runs in a second one. A kernel lets nothing kill the first process of
+//! a PID namespace from inside, and its own timers are inside: `KillTimer` could not keep a lease there.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use telegram_connector::lifecycle::Tasks;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, complain};
+
+/// Whether this process is the first one.
+pub(super) fn is_first() -> bool {
+    std::process::id() == 1
+}
+
+/// Runs the same command in a process of its own, passes SIGTERM and SIGINT on to it, reaps what else ends here, and ends as it
+/// does: with its exit code, or 128 and the signal that ended it.
+pub(super) async fn stand_by() -> Result<ExitCode, Failure> {
+    let mut ended = signal(SignalKind::child())?;
+    let terminate = signal(SignalKind::terminate())?;
+    let interrupt = signal(SignalKind::interrupt())?;
+    let mut command = Command::new(std::env::current_exe()?);
+    // In a group of its own, so that a terminal's Ctrl-C does not reach it twice.
+    let service = command.args(std::env::args_os().skip(1)).process_group(0).spawn()?;
+    let service = Pid::from_child(&service);
+    for (mut heard, passed_on) in [(terminate, Signal::TERM), (interrupt, Signal::INT)] {
+        Tasks::new().spawn("signals", async move {
+            while heard.recv().await.is_some() {
+                let _gone_already = kill_process(service, passed_on);
+            }
+        });
+    }
+    loop {
+        while let Some((process, status)) = wait(WaitOptions::NOHANG)? {
+            if process == service {
+                return Ok(ExitCode::from(code(status)));
+            }
+        }
+        ended.recv().await;
+    }
+}
+
+fn code(status: WaitStatus) -> u8 {
+    let code = status.terminating_signal().map_or_else(
+        || status.exit_status().unwrap_or(1),
+        |signal| {
+            complain(&format!("the service was ended by signal {signal}"));
+            128 + signal
+        },
+    );
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
