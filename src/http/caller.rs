@@ -26,15 +26,21 @@ pub(super) struct Facts {
 
 impl Facts {
     /// What this request tells.
-    pub(super) fn of(request: &Request) -> Self {
-        let headers = request.headers();
+    fn of(request: &Request) -> Self {
+        let told = request.extensions();
+        let held = told.get::<Held>().cloned().unwrap_or_default();
+        Self::told_by(request.headers(), told.get::<Client>().copied(), held)
+    }
+
+    /// What these tell.
+    pub(super) fn told_by(headers: &HeaderMap, client: Option<Client>, held: Held) -> Self {
         Self {
             caller: Caller {
                 origin: text(headers, header::ORIGIN),
                 key: bearer(headers).map(str::to_owned),
-                from: client_address(request),
-                here: request.extensions().get::<Client>().is_some_and(|client| client.here),
-                held: request.extensions().get::<Held>().cloned().unwrap_or_default(),
+                from: client.map(|client| client.address),
+                here: client.is_some_and(|client| client.here),
+                held,
             },
             user_agent: text(headers, header::USER_AGENT),
             language: text(headers, header::ACCEPT_LANGUAGE)

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use poem::endpoint::make_sync;
 use poem::http::header::{CONTENT_SECURITY_POLICY, HeaderValue};
-use poem::{Body, Endpoint, EndpointExt, Response, Route};
+use poem::{Body, EndpointExt, Response, Route};
 use poem_openapi::OpenApiService;
 
 use self::apps::AppsApi;
@@ -40,6 +40,7 @@ pub(crate) use self::guard::OperatorPolicy;
 use self::observed::Observed;
 use self::ops::{MetricsApi, OpenMetricsApi, PagesApi, ProbesApi};
 use self::quick::Quick;
+use self::server::Answers;
 pub use self::server::Limits;
 pub(crate) use self::server::listen;
 pub(crate) use self::server::serve;
@@ -73,7 +74,7 @@ pub(crate) struct Parts {
 }
 
 /// Every route of the service.
-pub(crate) fn routes(parts: Parts) -> impl Endpoint {
+pub(crate) fn routes(parts: Parts) -> impl Answers {
     let Parts {
         auth,
         developers,
@@ -137,7 +138,7 @@ fn docs_page(document: &Document) -> (HeaderValue, Bytes) {
 }
 
 /// The routes of the second listener: probes and metrics, nothing else, without a token.
-pub(crate) fn ops_routes(parts: Parts) -> impl Endpoint {
+pub(crate) fn ops_routes(parts: Parts) -> impl Answers {
     let Parts { sign_in, readiness, trusted_proxies, .. } = parts;
     let routes = Route::new()
         .nest("/", OpenApiService::new((ProbesApi, OpenMetricsApi), "", ""))

@@ -23,6 +23,8 @@ use super::error::AppError;
 use super::pages;
 use super::quick::{Asked, Quick};
 use super::request_id::RequestId;
+use super::server::Answers;
+use crate::flows::auth::Held;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -47,14 +49,12 @@ struct Observation {
     public: bool,
 }
 
-impl<E: Endpoint> Endpoint for Observed<E> {
-    type Output = Response;
-
-    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+impl<E: Endpoint + 'static> Answers for Observed<E> {
+    async fn answer(&self, mut request: Request, id: RequestId, held: &Held) -> Response {
         collapse_slashes(&mut request);
         let path = request.uri().path();
         let observation = Observation {
-            id: RequestId::of(&request),
+            id,
             started: Instant::now(),
             method: method(request.method()),
             route: route(path),
@@ -63,37 +63,38 @@ impl<E: Endpoint> Endpoint for Observed<E> {
         let quick = self.quick.as_ref().and_then(|quick| Some((quick, Quick::asked(&request)?)));
         let answered = match quick {
             Some((quick, asked)) => {
-                if asked == Asked::Create {
-                    self.identify(&mut request);
-                }
-                quick.answer(asked, &mut request).await
+                let client = if asked == Asked::Create { self.client(&request) } else { None };
+                quick.answer(asked, &mut request, client).await.map(|answer| (answer, client))
             }
             None => None,
         };
         let response = match answered {
-            Some(Ok(response)) => response,
-            Some(Err(refused)) => {
-                observation.span(&request).in_scope(|| AppError::from(refused).into_response())
+            Some((Ok(response), _)) => response,
+            Some((Err(refused), client)) => {
+                observation.span(client).in_scope(|| AppError::from(refused).into_response())
             }
             // In a box: what waits for its next request must not keep the space of a whole one.
-            None => Box::pin(self.route(request, &observation)).await,
+            None => Box::pin(self.route(request, &observation, held)).await,
         };
-        Ok(observation.complete(response))
+        observation.complete(response)
     }
 }
 
 impl<E: Endpoint> Observed<E> {
-    /// Notes whose request it is.
-    fn identify(&self, request: &mut Request) {
-        let Some(peer) = request.remote_addr().as_socket_addr().map(SocketAddr::ip) else { return };
+    /// Whose request it is.
+    fn client(&self, request: &Request) -> Option<Client> {
+        let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip)?;
         client_address::warn_of_unlisted_proxy(peer, request.headers(), &self.trusted);
-        let client = Client::of(peer, request.headers(), &self.trusted);
-        request.extensions_mut().insert(client);
+        Some(Client::of(peer, request.headers(), &self.trusted))
     }
 
-    async fn route(&self, mut request: Request, observation: &Observation) -> Response {
-        self.identify(&mut request);
-        let span = observation.span(&request);
+    async fn route(&self, mut request: Request, observation: &Observation, held: &Held) -> Response {
+        let client = self.client(&request);
+        if let Some(client) = client {
+            request.extensions_mut().insert(client);
+        }
+        request.extensions_mut().insert(held.clone());
+        let span = observation.span(client);
         let (asked, preflight) =
             (request.uri().clone(), cors::preflight(request.method(), request.uri().path()));
         async {
@@ -116,9 +117,8 @@ impl<E: Endpoint> Observed<E> {
 
 impl Observation {
     /// What the log says of the request beside what happens in it.
-    fn span(&self, request: &Request) -> Span {
+    fn span(&self, client: Option<Client>) -> Span {
         // An address is somebody.
-        let client = request.extensions().get::<Client>();
         let client = client.map(|client| client_address::network_of(client.address));
         let Self { id, method, route, .. } = self;
         // The route, not the path: a path can hold what lets somebody watch or open a session.

@@ -13,11 +13,13 @@ use super::apps::GenerateRequest;
 use super::body;
 use super::body::JsonBody;
 use super::caller::Facts;
+use super::client_address::Client;
 use super::error;
 use super::server::Limits;
 use crate::domain::auth_session::SessionToken;
 use crate::flows::auth::Auth;
 use crate::flows::auth::AuthError;
+use crate::flows::auth::Held;
 
 /// Answers without the routes.
 pub(super) struct Quick {
@@ -58,7 +60,8 @@ impl Quick {
         plain.then_some(asked)
     }
 
-    /// The answer. `None`: the routes have to answer, and the request is whole again.
+    /// The answer. `client`: whose request it is, as far as that is known; a poll's is not asked for. `None`: the routes have
+    /// to answer, and the request is whole again.
     ///
     /// # Errors
     /// There is no session to be had.
@@ -66,6 +69,7 @@ impl Quick {
         &self,
         asked: Asked,
         request: &mut Request,
+        client: Option<Client>,
     ) -> Option<Result<Response, AuthError>> {
         let bytes = match body::read(request.take_body(), self.limits.body).await {
             Ok(bytes) => bytes,
@@ -73,8 +77,8 @@ impl Quick {
             Err(error) => return Some(Ok(error::render(error).await)),
         };
         let answer = match asked {
-            Asked::Poll => self.poll(request, &bytes).await.map(Ok),
-            Asked::Create => self.create(request, &bytes).await,
+            Asked::Poll => self.poll(request, &bytes).map(Ok),
+            Asked::Create => self.create(request, &bytes, client).await,
         };
         if answer.is_none() {
             request.set_body(bytes);
@@ -82,14 +86,14 @@ impl Quick {
         answer
     }
 
-    async fn poll(&self, request: &Request, bytes: &Bytes) -> Option<Response> {
+    fn poll(&self, request: &Request, bytes: &Bytes) -> Option<Response> {
         // Serde would also take an array of the fields in their order.
         let object = bytes.starts_with(b"{");
         let Poll { project_id, session_token } = object.then(|| serde_json::from_slice(bytes).ok())??;
         // One that cannot be read is not one that may call; the routes say so.
         let origin = request.headers().get(ORIGIN).map(HeaderValue::to_str).transpose().ok()?;
         let token = SessionToken::claimed(session_token);
-        self.auth.is_pending(project_id, &token, origin).await.then(|| {
+        self.auth.is_pending(project_id, &token, origin).then(|| {
             let mut response = Response::from(&br#"{"status":"pending"}"#[..]);
             let kind = HeaderValue::from_static("application/json; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, kind);
@@ -97,9 +101,14 @@ impl Quick {
         })
     }
 
-    async fn create(&self, request: &Request, bytes: &Bytes) -> Option<Result<Response, AuthError>> {
+    async fn create(
+        &self,
+        request: &Request,
+        bytes: &Bytes,
+        client: Option<Client>,
+    ) -> Option<Result<Response, AuthError>> {
         let Ok(JsonBody::Parsed(wish)) = JsonBody::<GenerateRequest>::read(bytes) else { return None };
-        let facts = Facts::of(request);
+        let facts = Facts::told_by(request.headers(), client, Held::default());
         let (project, client) = wish.checked(&facts).ok()?;
         let created = self.auth.generate(&project, &facts.caller, client).await;
         Some(created.map(|created| JsonAnswer(GenerateAnswer::from(created)).into_response()))

@@ -4,7 +4,6 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use poem::Request;
 use poem::http::HeaderValue;
 
 use crate::domain::ids::BASE62;
@@ -27,7 +26,7 @@ pub(super) struct RequestIds {
 
 /// Names a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RequestId([u8; LENGTH]);
+pub(crate) struct RequestId([u8; LENGTH]);
 
 impl RequestIds {
     pub(super) fn new(ids: &Ids) -> Self {
@@ -58,11 +57,6 @@ impl RequestIds {
 }
 
 impl RequestId {
-    /// The id that the server gave this request.
-    pub(super) fn of(request: &Request) -> Self {
-        request.extensions().get::<Self>().copied().unwrap_or(Self([b'0'; LENGTH]))
-    }
-
     pub(super) fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default()
     }

@@ -15,9 +15,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
-use poem::Endpoint;
-use poem::EndpointExt as _;
 use poem::Request;
+use poem::Response;
 use poem::http::HeaderValue;
 use poem::http::header::CONNECTION;
 use poem::http::uri::Scheme;
@@ -27,13 +26,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use self::activity::Activity;
 use self::patient::Patient;
 use self::places::Place;
 use self::places::Places;
+use super::request_id::RequestId;
 use super::request_id::RequestIds;
 use crate::domain::ids::Ids;
+use crate::flows::auth::Held;
 use crate::lifecycle::Tasks;
 use crate::lifecycle::network_sleep;
 
@@ -53,6 +55,12 @@ const NO_PLACE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\n\
     Retry-After: 5\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Length: 70\r\n\r\n\
     {\"error\":\"too many connections: try again later\",\"code\":\"UNAVAILABLE\"}";
+
+/// What answers the requests of all connections.
+pub(crate) trait Answers: Send + Sync + 'static {
+    /// `id`: names the request. `held`: tells its connection when the answer is held.
+    fn answer(&self, request: Request, id: RequestId, held: &Held) -> impl Future<Output = Response> + Send;
+}
 
 /// How much the HTTP server bears.
 #[derive(Clone, Copy, Debug)]
@@ -137,19 +145,21 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves `routes` until soon after shutdown has begun. A connection ends by itself soon after that.
 pub(crate) async fn serve(
     listener: TcpListener,
-    routes: impl Endpoint + 'static,
+    routes: impl Answers,
     limits: Limits,
     trusted: Arc<[IpNet]>,
     ids: Ids,
     tasks: Tasks,
 ) {
     let stopping = tasks.stopping();
-    let routes = Arc::new(routes.map_to_response());
+    let routes = Arc::new(routes);
     let places = Places::new(limits, trusted);
     let admit = |stream: TcpStream, peer: SocketAddr| match places.take(peer.ip()) {
         Some(place) => {
             let ids = RequestIds::new(&ids);
-            let connection = connection(stream, peer, Arc::clone(&routes), limits, ids, tasks.clone());
+            // A token of its own: asking the common one takes a lock, and every request asks.
+            let stopping = stopping.child_token();
+            let connection = connection(stream, peer, Arc::clone(&routes), limits, ids, stopping);
             tasks.spawn("connection", held(place, connection));
         }
         None => refuse(&stream),
@@ -207,13 +217,13 @@ fn refuse(stream: &TcpStream) {
     }
 }
 
-async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
+async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    routes: Arc<E>,
+    routes: Arc<impl Answers>,
     limits: Limits,
     ids: RequestIds,
-    tasks: Tasks,
+    stopping: CancellationToken,
 ) {
     // Without it a small event of a stream waits for the acknowledgement of the one before it, which the other side holds
     // back for 40 ms (RFC 9293, section 3.7.4).
@@ -222,21 +232,16 @@ async fn connection<E: Endpoint<Output = poem::Response> + 'static>(
     }
     let local = stream.local_addr().map_or_else(|_| LocalAddr::default(), |local| LocalAddr(local.into()));
     let remote = RemoteAddr(peer.into());
-    let activity = Arc::new(Activity::default());
+    let activity = Arc::new(Activity::new(stopping.clone()));
     let stream = Patient::new(stream, limits.stalled, Arc::clone(&activity));
     let answering = Arc::clone(&activity);
-    let stopping = tasks.stopping();
-    let ending = stopping.clone();
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(ids.next());
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (routes, local, remote) = (Arc::clone(&routes), local.clone(), remote.clone());
-        request.extensions_mut().insert(answering.held().clone());
-        let answering = Activity::begin(&answering);
-        let ending = ending.clone();
+        let (id, answering) = (ids.next(), Activity::begin(&answering));
         async move {
             let request = Request::from((request, local, remote, Scheme::HTTP));
-            let mut response = routes.get_response(request).await;
-            if ending.is_cancelled() {
+            let mut response = routes.answer(request, id, answering.held()).await;
+            if answering.is_last() {
                 // The next request is for the next process: this one may be gone when it comes.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -172,15 +172,12 @@ impl Auth {
 
     /// Whether this is the poll that nearly all are: of a session known to be pending, by somebody who needs no key. It is
     /// counted then, and answered. `false` says nothing: [`Auth::verify`] tells.
-    pub(crate) async fn is_pending(&self, project: &str, token: &SessionToken, origin: Option<&str>) -> bool {
+    pub(crate) fn is_pending(&self, project: &str, token: &SessionToken, origin: Option<&str>) -> bool {
         let (id, now) = (token.id(), self.0.clock.now());
         let Some(project) = ProjectId::parse(project) else { return false };
-        if self.0.store.pending_until(&id, &project).is_none_or(|until| now >= until) {
-            return false;
-        }
-        let Ok(Some(project)) = self.0.store.project(&project).await else { return false };
+        let Some((until, project)) = self.0.store.known_pending(&id, &project) else { return false };
         let admitted = project.settings.public_access && project.allows_origin(origin);
-        admitted && self.0.limits.polls.may_answer_now(&id, now)
+        now < until && admitted && self.0.limits.polls.may_answer_now(&id, now)
     }
 
     /// How a session stands. With `wait`, a pending one is held until it is decided or the time is over.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::flows::auth::Held;
 use crate::lifecycle::network_sleep;
 
 /// What a connection has done so far. Its own task alone counts, so that no two ever do at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Activity {
     /// Requests begun and answered, and pieces of answers that were taken.
     changes: AtomicU64,
@@ -17,6 +19,7 @@ pub(super) struct Activity {
     answering: AtomicU64,
     /// Whether the one that is being answered is held: a poll that waits, a stream.
     held: Held,
+    stopping: CancellationToken,
 }
 
 /// A request that is being answered.
@@ -28,6 +31,16 @@ fn add(count: &AtomicU64, number: u64) {
 }
 
 impl Activity {
+    /// `stopping`: of this connection alone.
+    pub(super) fn new(stopping: CancellationToken) -> Self {
+        Self {
+            changes: AtomicU64::default(),
+            answering: AtomicU64::default(),
+            held: Held::default(),
+            stopping,
+        }
+    }
+
     /// Something happens.
     pub(super) fn note(&self) {
         add(&self.changes, 1);
@@ -54,6 +67,18 @@ impl Activity {
             let busy = changes != seen || self.answering.load(Ordering::Relaxed) > 0;
             (seen, quiet) = (changes, if busy { 0 } else { quiet + 1 });
         }
+    }
+}
+
+impl Answering {
+    /// What tells its connection that the answer is held.
+    pub(super) fn held(&self) -> &Held {
+        self.0.held()
+    }
+
+    /// Whether the answer is the connection's last, because the service stops.
+    pub(super) fn is_last(&self) -> bool {
+        self.0.stopping.is_cancelled()
     }
 }
 

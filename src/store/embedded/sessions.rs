@@ -4,6 +4,8 @@
 //! Keys: `s` id → session; `e` time, blinded random id → errand; `p` blinded person, time, id → nothing. `ledger` has the
 //! keys of what is counted and listed.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,6 +25,7 @@ use crate::domain::auth_session::TypedCode;
 use crate::domain::auth_session::Via;
 use crate::domain::clock::Timestamp;
 use crate::domain::errand::Errand;
+use crate::domain::project::Project;
 use crate::domain::project::ProjectId;
 use crate::store::Applied;
 use crate::store::Expired;
@@ -240,8 +243,9 @@ impl SessionStore for EmbeddedStore {
         Ok(session)
     }
 
-    fn pending_until(&self, id: &SessionId, project: &ProjectId) -> Option<Timestamp> {
-        self.0.shards.pending_until(id, project)
+    fn known_pending(&self, id: &SessionId, project: &ProjectId) -> Option<(Timestamp, Arc<Project>)> {
+        let until = self.0.shards.pending_until(id, project)?;
+        Some((until, self.0.projects.known(project)?))
     }
 
     async fn session_of_code(&self, code: &TypedCode) -> Result<Option<SessionId>, StoreError> {
