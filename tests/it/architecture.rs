@@ -65,6 +65,9 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("to_socket_addrs", &["webhooks/resolver.rs"]),
     ("aws_", &["vault/", "telemetry.rs"]),
     ("toml::", &["config/projects.rs"]),
+    // The allocator is the program's affair: what is linked with the library keeps its own.
+    ("tikv_jemallocator", &["main.rs"]),
+    ("global_allocator", &["main.rs"]),
     ("std::env::", &["config.rs", "main.rs", "telegram/connection.rs"]),
     ("SystemTime::now", &["lifecycle.rs"]),
     ("getrandom", &["lifecycle.rs"]),
