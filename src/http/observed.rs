@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use metrics::{Counter, Histogram};
 use poem::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use poem::http::{HeaderName, HeaderValue, Method};
+use poem::http::{HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use tracing::Instrument as _;
 use tracing::Span;
@@ -33,7 +34,7 @@ pub(super) struct Observed<E> {
     /// Answers some without the routes.
     pub(super) quick: Option<Quick>,
     /// Which methods the routes have.
-    pub(super) known: Option<Document>,
+    pub(super) known: Option<&'static LazyLock<Document>>,
     /// `CONNECTOR_TRUSTED_PROXIES`.
     pub(super) trusted: Arc<[IpNet]>,
 }
@@ -104,7 +105,10 @@ impl<E: Endpoint> Observed<E> {
                     Err(error) => error::render(error).await,
                 },
             };
-            if let Some(known) = &self.known {
+            // Only then: the document, which knows the methods, is not made for nothing.
+            if response.status() == StatusCode::METHOD_NOT_ALLOWED
+                && let Some(known) = self.known
+            {
                 known.name_methods(asked.path(), &mut response);
             }
             response
