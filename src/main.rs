@@ -26,6 +26,11 @@ use tokio_util::sync::CancellationToken;
 /// "File size limit exceeded", by the number it has on Linux and macOS alike.
 const SIGXFSZ: i32 = 25;
 
+/// Of the program alone: tests, and the bare handler that the bench compares with, have the system's. Settings: .cargo/config.toml.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {

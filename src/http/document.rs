@@ -6,11 +6,10 @@ mod ordered;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use bytes::Bytes;
+use poem::http::HeaderValue;
 use poem::http::header::ALLOW;
-use poem::http::{HeaderValue, StatusCode};
 use poem::{Body, Response};
 use serde::Deserialize;
 
@@ -67,13 +66,11 @@ struct Told {
 }
 
 /// The document, and what follows from it for requests that fit no operation.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Document {
-    text: Arc<str>,
-    /// The same, as it is served: one copy for all readers.
-    served: Bytes,
+    text: Box<str>,
     /// The segments of each path, and the methods it has.
-    routes: Arc<[(Vec<String>, String)]>,
+    routes: Vec<(Vec<String>, String)>,
 }
 
 impl Document {
@@ -90,8 +87,7 @@ impl Document {
                 operations.entries().iter().map(|(method, _)| method.to_ascii_uppercase()).collect();
             (path.split('/').map(str::to_owned).collect(), methods.join(", "))
         });
-        let served = Bytes::from(text.clone());
-        Self { routes: routes.collect(), text: text.into(), served }
+        Self { routes: routes.collect(), text: text.into() }
     }
 
     /// As `telegram-connector openapi` prints it.
@@ -99,17 +95,14 @@ impl Document {
         &self.text
     }
 
-    /// As `/openapi.json` serves it.
-    pub(super) fn response(&self) -> Response {
+    /// As `/openapi.json` serves it: one copy for all readers.
+    pub(super) fn response(&'static self) -> Response {
         let response = Response::builder().content_type("application/json; charset=utf-8");
-        response.body(Body::from_bytes(self.served.clone()))
+        response.body(Body::from_bytes(Bytes::from_static(self.text.as_bytes())))
     }
 
-    /// A 405 says which methods there are (RFC 9110, section 15.5.6).
+    /// What is said by an answer 405: which methods there are (RFC 9110, section 15.5.6).
     pub(super) fn name_methods(&self, path: &str, response: &mut Response) {
-        if response.status() != StatusCode::METHOD_NOT_ALLOWED {
-            return;
-        }
         let asked: Vec<&str> = path.split('/').collect();
         let fits = |segments: &[String]| {
             let same = |(there, asked): (&String, &&str)| there.starts_with('{') || there == asked;

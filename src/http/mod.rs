@@ -87,11 +87,8 @@ pub(crate) fn routes(parts: Parts) -> impl Answers {
         demo,
         limits,
     } = parts;
-    let service = service();
-    let document = Document::new(&service.spec());
-    let (served, shown, known) = (document.clone(), document.clone(), document);
     // Made for its first reader: it takes megabytes, and most processes never have one.
-    let docs = LazyLock::new(move || docs_page(&shown));
+    let docs = LazyLock::new(docs_page);
     let (operator, given) = (Arc::new(operator), auth.clone());
     let routes = if demo { Route::new().nest("/demo", demo::routes()) } else { Route::new() };
     let routes = routes
@@ -108,8 +105,8 @@ pub(crate) fn routes(parts: Parts) -> impl Answers {
                 }),
             ),
         )
-        .at("/openapi.json", make_sync(move |_| served.response()))
-        .nest("/", service)
+        .at("/openapi.json", make_sync(|_| DOCUMENT.response()))
+        .nest("/", service())
         .before(move |mut request| {
             // At once: each `data` would be a layer that keeps room for the whole request while it is answered.
             request.set_data(limits);
@@ -124,14 +121,14 @@ pub(crate) fn routes(parts: Parts) -> impl Answers {
         })
         .catch_all_error(error::render);
     let quick = Some(Quick::new(auth, limits));
-    Observed { routes, quick, known: Some(known), trusted: trusted_proxies }
+    Observed { routes, quick, known: Some(&DOCUMENT), trusted: trusted_proxies }
 }
 
 /// Swagger UI with the document, and what it may do. However many readers do not read it, there is one copy.
-fn docs_page(document: &Document) -> (HeaderValue, Bytes) {
+fn docs_page() -> (HeaderValue, Bytes) {
     let service = service();
     // The page has the document in it, as a script: nothing in there may end that.
-    let text = document.text().replace("</", "<\\/");
+    let text = DOCUMENT.text().replace("</", "<\\/");
     let page = service.swagger_ui_html().replace(&service.spec(), &text);
     let policy = HeaderValue::from_str(&scripted_page(&page));
     (policy.unwrap_or(HeaderValue::from_static(PLAIN_PAGE)), Bytes::from(page))
@@ -150,8 +147,12 @@ pub(crate) fn ops_routes(parts: Parts) -> impl Answers {
 
 /// The OpenAPI document, as `telegram-connector openapi` prints it and `/openapi.json` serves it.
 pub fn openapi_document() -> String {
-    Document::new(&service().spec()).text().to_owned()
+    DOCUMENT.text().to_owned()
 }
+
+/// Made when first asked for, by a reader or by a request with a method that its path does not have: making it takes a
+/// megabyte, and as many pages of the program that nothing else needs.
+static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::new(&service().spec()));
 
 type Apis = (
     (ConnectorApi, AppsApi, AccountsApi, ProjectsApi),

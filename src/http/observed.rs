@@ -1,15 +1,15 @@
 //! What is done about every request, whatever it asks: an id, a span, metrics, and the headers that all answers have.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use metrics::{Counter, Histogram};
 use poem::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use poem::http::{HeaderName, HeaderValue, Method};
+use poem::http::{HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use tracing::Instrument as _;
 use tracing::Span;
@@ -35,7 +35,7 @@ pub(super) struct Observed<E> {
     /// Answers some without the routes.
     pub(super) quick: Option<Quick>,
     /// Which methods the routes have.
-    pub(super) known: Option<Document>,
+    pub(super) known: Option<&'static LazyLock<Document>>,
     /// `CONNECTOR_TRUSTED_PROXIES`.
     pub(super) trusted: Arc<[IpNet]>,
 }
@@ -105,7 +105,10 @@ impl<E: Endpoint> Observed<E> {
                     Err(error) => error::render(error).await,
                 },
             };
-            if let Some(known) = &self.known {
+            // Only then: the document, which knows the methods, is not made for nothing.
+            if response.status() == StatusCode::METHOD_NOT_ALLOWED
+                && let Some(known) = self.known
+            {
                 known.name_methods(asked.path(), &mut response);
             }
             response
@@ -152,17 +155,22 @@ fn is_stream(response: &Response) -> bool {
 /// Counts an answer. The recorder looks a name and its labels up under locks that all requests share, so each thread keeps
 /// what it found.
 fn count(method: &'static str, route: &'static str, status: u16, took: Duration) {
-    type Kept = HashMap<(&'static str, &'static str, u16), (Counter, Histogram)>;
+    // A list: there are a few dozen at most, and nearly all requests are one of the first.
+    type Kept = Vec<((u16, &'static str, &'static str), (Counter, Histogram))>;
     thread_local! {
         static KEPT: RefCell<Kept> = RefCell::default();
     }
     KEPT.with_borrow_mut(|kept| {
-        let (answers, seconds) = kept.entry((method, route, status)).or_insert_with(|| {
+        let name = (status, route, method);
+        let place = kept.iter().position(|(kept, _)| *kept == name).unwrap_or_else(|| {
             let code = status.to_string();
             let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", code)];
             let answers = metrics::counter!("connector_http_requests_total", &labels);
-            (answers, metrics::histogram!("connector_http_request_seconds", "route" => route))
+            let seconds = metrics::histogram!("connector_http_request_seconds", "route" => route);
+            kept.push((name, (answers, seconds)));
+            kept.len() - 1
         });
+        let Some((_, (answers, seconds))) = kept.get(place) else { return };
         answers.increment(1);
         seconds.record(took.as_secs_f64());
     });

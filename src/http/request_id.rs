@@ -14,7 +14,7 @@ const LENGTH: usize = 16;
 /// What half of the other six tell apart.
 const HALF: u64 = 62 * 62 * 62;
 /// Of a Feistel network: with three of a good function nobody sees more than that no number comes twice (Luby and Rackoff).
-const ROUNDS: u8 = 3;
+const ROUNDS: u64 = 3;
 
 /// The ids of a connection's requests. Making one takes no lock: requests of all connections would share it.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ impl RequestIds {
     fn permuted(&self, number: u64) -> u64 {
         let halves = (number / HALF % HALF, number % HALF);
         let (left, right) = (0..ROUNDS).fold(halves, |(left, right), round| {
-            (right, (left + self.key.hash_one((round, right)) % HALF) % HALF)
+            // One number of both: `right` has 18 bits.
+            (right, (left + self.key.hash_one(round << 32 | right) % HALF) % HALF)
         });
         left * HALF + right
     }

@@ -67,6 +67,9 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("toml::", &["config/projects.rs"]),
     ("std::env::", &["config.rs", "main.rs", "main/init.rs", "telegram/connection.rs"]),
     ("nix::", &["lifecycle/kill_timer.rs"]),
+    // The allocator is the program's affair: what is linked with the library keeps its own.
+    ("tikv_jemallocator", &["main.rs"]),
+    ("global_allocator", &["main.rs"]),
     ("SystemTime::now", &["lifecycle.rs"]),
     ("getrandom", &["lifecycle.rs"]),
     // Both start programs or retry behind our back (mtproto.md section 5, traps 11 and 12).

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::domain::auth_session::SessionId;
 use crate::domain::clock::Timestamp;
+use crate::domain::hashed::BuildHashed;
 
 /// Parts of the table, and the most that one of them remembers: a megabyte or two in all.
 const PARTS: usize = 64;
@@ -24,7 +25,7 @@ pub(super) struct Polls {
     permitted: u32,
     /// Unknown to callers, or they could choose tokens that share a place.
     state: RandomState,
-    parts: Box<[Mutex<HashMap<u64, Window>>]>,
+    parts: Box<[Mutex<HashMap<u64, Window, BuildHashed>>]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +76,8 @@ impl Polls {
         }
         // Two that share 64 bits would share their allowance; nobody finds out.
         let key = self.state.hash_one(id.as_str());
-        let part = self.parts.get(usize::try_from(key % PARTS as u64).unwrap_or_default())?;
+        // Bits that the tables do not go by, which are the lowest and the highest.
+        let part = self.parts.get(usize::try_from((key >> 32) % PARTS as u64).unwrap_or_default())?;
         let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |window: &Window| now < window.begun || now >= window.begun.plus(WINDOW);
         let window = part.entry(key).or_insert(Window { begun: now, polls: 0 });

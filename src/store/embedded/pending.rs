@@ -6,6 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use crate::domain::auth_session::SessionId;
 use crate::domain::clock::Timestamp;
+use crate::domain::hashed::BuildHashed;
 use crate::domain::project::ProjectId;
 
 /// The most that one table remembers; all tables of the store together two million, 36 MiB.
@@ -15,7 +16,7 @@ const SMALL: usize = 1 << 9;
 
 /// Some of the pending sessions, and until when they are.
 #[derive(Debug, Default)]
-pub(super) struct Pending(HashMap<Key, Timestamp>);
+pub(super) struct Pending(HashMap<Key, Timestamp, BuildHashed>);
 
 /// A session in its project. Two that share 64 bits would be taken for each other; the hash is keyed, so nobody can make
 /// such a pair.
