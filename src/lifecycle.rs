@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::kill_timer::Deadline;
 pub use self::kill_timer::KillTimer;
 use crate::domain::clock::Clock;
 use crate::domain::clock::Timestamp;

@@ -17,7 +17,7 @@ use telegram_connector::domain::ids::{Ids, Secret};
 use telegram_connector::domain::place::Place;
 use telegram_connector::flows::auth::AppLimits;
 use telegram_connector::http::{Limits, openapi_document};
-use telegram_connector::lifecycle::{SystemClock, Tasks, os_seed};
+use telegram_connector::lifecycle::{SystemClock, Tasks, boot_time, os_seed};
 use telegram_connector::telegram;
 use telegram_connector::telegram::{Network, Proxy};
 use telegram_connector::telemetry::{self, LogFormat};
@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 /// "File size limit exceeded", by the number it has on Linux and macOS alike.
 const SIGXFSZ: i32 = 25;
+/// Signals within this time are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Of the program alone: tests, and the bare handler that the bench compares with, have the system's. Settings: .cargo/config.toml.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -85,15 +87,18 @@ fn complain(text: &str) {
 
 fn serve(flags: ServeFlags) -> Result<ExitCode, Failure> {
     let environment = Environment::new(std::env::vars_os());
-    let resolved = flags.resolve(&environment);
-    let leases = resolved.as_ref().is_ok_and(|serve| matches!(serve.session_store.place, Place::S3 { .. }));
-    if leases && init::is_first() {
-        return on(&mut tokio::runtime::Builder::new_current_thread(), init::stand_by());
+    // Before anything is read that can be read once only.
+    let bucket = flags.session_store.as_deref().and_then(Place::store);
+    if init::is_first()
+        && matches!(bucket, Some(Place::S3 { .. }))
+        && let Some(code) = on(&mut tokio::runtime::Builder::new_current_thread(), init::stand_by())?
+    {
+        return Ok(code);
     }
     for warning in environment.unknown_variables() {
         tracing::warn!("{warning}");
     }
-    run(serve_resolved(resolved?))
+    run(serve_resolved(flags.resolve(&environment)?))
 }
 
 async fn serve_resolved(serve: Serve) -> Result<(), Failure> {
@@ -286,7 +291,8 @@ async fn join(url: &url::Url) -> Result<Network, Failure> {
     Ok(Network::other(addresses, &server.rsa_public_key)?)
 }
 
-/// The first SIGTERM or SIGINT begins shutdown, a second one ends the process at once.
+/// The first SIGTERM or SIGINT begins shutdown, a second one ends the process at once. What comes along with the first is no
+/// second one: whoever stops a group of processes and each of them sends two (`timeout`, systemd, the first process of a container).
 fn stop_on_signal(tasks: &Tasks) -> Result<tokio_util::sync::DropGuard, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
@@ -299,18 +305,22 @@ fn stop_on_signal(tasks: &Tasks) -> Result<tokio_util::sync::DropGuard, Failure>
     let stopping = tasks.clone();
     // Not one of the tasks that shutdown waits for.
     Tasks::new().spawn("signals", async move {
-        let mut seen = 0;
+        let mut first = None;
         loop {
             tokio::select! {
-                _ = terminate.recv() => seen += 1,
-                _ = interrupt.recv() => seen += 1,
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
                 () = over.cancelled() => return,
             }
-            if seen > 1 {
-                std::process::exit(1);
+            match first {
+                None => {
+                    first = Some(boot_time());
+                    tracing::info!("stopping; a second signal ends the process at once");
+                    stopping.stop();
+                }
+                Some(first) if boot_time().saturating_sub(first) < SAME_SIGNAL => {}
+                Some(_) => std::process::exit(1),
             }
-            tracing::info!("stopping; a second signal ends the process at once");
-            stopping.stop();
         }
     });
     Ok(guard)

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use telegram_connector::lifecycle::Tasks;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, complain};
+use super::Failure;
 
 /// Whether this process is the first one.
 pub(super) fn is_first() -> bool {
@@ -16,15 +16,21 @@ pub(super) fn is_first() -> bool {
 }
 
 /// Runs the same command in a process of its own, passes SIGTERM and SIGINT on to it, reaps what else ends here, and ends as it
-/// does: with its exit code, or 128 and the signal that ended it.
-pub(super) async fn stand_by() -> Result<ExitCode, Failure> {
+/// does: with its exit code, or 128 and the signal that ended it. `None`: there can be no such process.
+pub(super) async fn stand_by() -> Result<Option<ExitCode>, Failure> {
     let mut ended = signal(SignalKind::child())?;
     let terminate = signal(SignalKind::terminate())?;
     let interrupt = signal(SignalKind::interrupt())?;
-    let mut command = Command::new(std::env::current_exe()?);
     // In a group of its own, so that a terminal's Ctrl-C does not reach it twice.
-    let service = command.args(std::env::args_os().skip(1)).process_group(0).spawn()?;
-    let service = Pid::from_child(&service);
+    let spawned = std::env::current_exe()
+        .and_then(|program| Command::new(program).args(std::env::args_os().skip(1)).process_group(0).spawn());
+    let service = match spawned {
+        Ok(service) => Pid::from_child(&service),
+        Err(error) => {
+            tracing::warn!(%error, "the container's first process serves itself: nothing would end it if it were stopped while it connects");
+            return Ok(None);
+        }
+    };
     for (mut heard, passed_on) in [(terminate, Signal::TERM), (interrupt, Signal::INT)] {
         Tasks::new().spawn("signals", async move {
             while heard.recv().await.is_some() {
@@ -35,7 +41,7 @@ pub(super) async fn stand_by() -> Result<ExitCode, Failure> {
     loop {
         while let Some((process, status)) = wait(WaitOptions::NOHANG)? {
             if process == service {
-                return Ok(ExitCode::from(code(status)));
+                return Ok(Some(ExitCode::from(code(status))));
             }
         }
         ended.recv().await;
@@ -46,7 +52,7 @@ fn code(status: WaitStatus) -> u8 {
     let code = status.terminating_signal().map_or_else(
         || status.exit_status().unwrap_or(1),
         |signal| {
-            complain(&format!("the service was ended by signal {signal}"));
+            tracing::error!(signal, "the service was ended by a signal");
             128 + signal
         },
     );

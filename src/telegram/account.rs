@@ -169,8 +169,13 @@ impl Account {
         if left < enough_time(limit) {
             return Err(TelegramError::Unreachable("the time limit went by in connecting".to_owned()));
         }
-        let mut answer = match self.tie_first(&connection).await {
-            Ok(()) => connection.invoke(request, left).await,
+        let mut answer = match self.be_tied(&connection).await {
+            Ok(()) => {
+                let answer = connection.invoke(request, left).await;
+                // It may have dialled: another data centre, or this one again. What was asked is answered all the same.
+                let _tied_or_ended = self.be_tied(&connection).await;
+                answer
+            }
             Err(error) => Err(error),
         };
         let signed_in = self.0.session.has_user();

@@ -11,7 +11,7 @@ use grammers_session::updates::UpdatesLike;
 use grammers_tl_types as tl;
 use tl::Deserializable as _;
 use tokio::sync::mpsc;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::errors::TelegramError;
@@ -19,18 +19,22 @@ use super::errors::from_invocation;
 use super::pool_session::PoolSession;
 use super::session::LiveSession;
 use crate::lifecycle::Tasks;
+use crate::lifecycle::network_sleep;
 
 /// Updates that may wait for their reader; grammers drops what does not fit.
 const UPDATES_CAPACITY: usize = 4096;
 /// How long a polite goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(500);
+/// How long after its end nothing of a pool has a socket any more. Real time.
+const CLOSING: Duration = Duration::from_millis(50);
 
 /// A pool of one account: its own, because one silent data centre blocks a whole pool.
 #[derive(Debug)]
 pub(super) struct Connection {
     pool: Pool,
     session: Arc<PoolSession>,
-    runner: tokio::task::AbortHandle,
+    /// Has the pool's task end at once.
+    aborted: CancellationToken,
     ended: CancellationToken,
     opened: Instant,
 }
@@ -44,15 +48,12 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-/// Tells, when it goes, that the pool's task has ended.
-struct Closed {
-    _ended: DropGuard,
-    session: Arc<PoolSession>,
-}
+/// Tells, when it goes, that the connection is closed.
+struct Closed(Arc<PoolSession>);
 
 impl Drop for Closed {
     fn drop(&mut self) {
-        self.session.mark_closed();
+        self.0.mark_closed();
     }
 }
 
@@ -93,15 +94,21 @@ impl Connection {
             updates: pool.updates,
         };
         let ended = CancellationToken::new();
-        let goes_with_the_runner =
-            Closed { _ended: ended.clone().drop_guard(), session: Arc::clone(&session) };
-        let runner = pool.runner;
-        let runner = tasks.spawn("mtproto", async move {
-            let _closed = goes_with_the_runner; // also when the runner panics or is aborted
-            runner.run().await;
+        let aborted = CancellationToken::new();
+        let (goes_with_the_runner, stop) = (ended.clone().drop_guard(), aborted.clone());
+        let (runner, closed) = (pool.runner, Closed(Arc::clone(&session)));
+        tasks.spawn("mtproto", async move {
+            let closed = closed; // also when the runner panics
+            {
+                let _ended = goes_with_the_runner;
+                tokio::select! { () = runner.run() => {}, () = stop.cancelled() => {} }
+            }
+            // Sockets are with tasks of the pool's own, which its end only tells to end.
+            network_sleep(CLOSING).await;
+            drop(closed);
         });
         let (pool, opened) = (Pool(pool.handle.thin), Instant::now());
-        let connection = Self { pool, session, runner: runner.abort_handle(), ended, opened };
+        let connection = Self { pool, session, aborted, ended, opened };
         (connection, end)
     }
 
@@ -197,7 +204,7 @@ impl Connection {
 
     /// Ends the pool at once.
     pub(super) fn abort(&self) {
-        self.runner.abort();
+        self.aborted.cancel();
     }
 }
 

@@ -3,6 +3,7 @@
 //! the account therefore sends `ping_delay_disconnect` with a delay shorter than the rest of its lease. Between dialling
 //! and the first of these Telegram does not know yet: for as long the lease is exposed (`vault/lease/exposure.rs`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
@@ -18,6 +19,8 @@ use crate::vault::Ownership;
 const PING_OF_GRAMMERS: Duration = Duration::from_secs(75);
 /// From this age on a connection may have sent it.
 const FIRST_PING_OF_GRAMMERS: Duration = Duration::from_secs(55);
+/// How often Telegram is told when to close a connection, until it has heard it in time: dialling takes the first.
+const TRIES: usize = 3;
 /// How often the rest of the lease is looked at. Real time.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -42,33 +45,38 @@ impl Account {
         let Some(lease) = self.live_session().lease() else { return Ok(()) };
         match lease.rest().ok_or_else(not_owned)? {
             Duration::MAX => Ok(()), // a lock ends with its process
-            rest if rest.as_secs() == 0 => Err(not_owned()),
-            rest => {
-                let (session, begun) = (connection.session(), boot_time());
-                let before = session.dials();
-                self.tell(connection, rest).await?;
-                let mut dial = session.dials();
-                let late = boot_time().saturating_sub(begun) > lease.lasts() / 10;
-                // It may have left late, and then says too much; or on a connection that is gone.
-                if late || (before != 0 && before != dial) {
-                    dial = session.dials();
-                    self.tell(connection, lease.rest().ok_or_else(not_owned)?).await?;
-                }
-                session.mark_tied(dial);
-                Ok(())
-            }
+            _ => self.tell(connection, lease).await,
         }
     }
 
-    async fn tell(&self, connection: &Connection, rest: Duration) -> Result<(), TelegramError> {
-        // Silence must not keep it from being ended in time.
-        connection.ping_delay_disconnect(rest.as_secs(), self.settings().call_limit.min(rest)).await
+    async fn tell(&self, connection: &Connection, lease: &Lease) -> Result<(), TelegramError> {
+        let session = connection.session();
+        for _ in 0..TRIES {
+            let rest = lease.rest().filter(|rest| rest.as_secs() > 0).ok_or_else(not_owned)?;
+            let (dial, begun) = (session.dials(), boot_time());
+            // Silence must not keep it from being ended in time.
+            let limit = self.settings().call_limit.min(rest);
+            connection.ping_delay_disconnect(rest.as_secs(), limit).await?;
+            // It may have left late, and then says too much; or for a connection that is gone.
+            if session.dials() == dial && boot_time().saturating_sub(begun) <= lease.lasts() / 10 {
+                session.mark_tied(dial);
+                return Ok(());
+            }
+        }
+        Err(TelegramError::Unreachable("Telegram answers too late to be told when to close".to_owned()))
     }
 
-    /// As [`Account::tie`], where that has not been done since the connection was dialled: calls are also made while
-    /// nobody keeps it tied.
-    pub(super) async fn tie_first(&self, connection: &Connection) -> Result<(), TelegramError> {
-        if connection.session().is_tied() { Ok(()) } else { self.tie(connection).await }
+    /// As [`Account::tie`], where that has not been done since the connection was dialled, or else the connection ends: calls
+    /// are also made while nobody keeps it tied.
+    pub(super) async fn be_tied(&self, connection: &Arc<Connection>) -> Result<(), TelegramError> {
+        if connection.session().is_tied() {
+            return Ok(());
+        }
+        let tied = self.tie(connection).await;
+        if tied.is_err() {
+            self.discard(connection).await;
+        }
+        tied
     }
 
     /// Keeps whatever connection the account has tied, and ends one that must not go on. Goes on for as long as the

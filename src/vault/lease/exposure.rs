@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Lease;
 use super::Until;
-use crate::lifecycle::KillTimer;
+use crate::lifecycle::Deadline;
 
 /// The part of a lease at its end by which an exposed process is gone. Shorter than [`super::MARGIN`]'s: one that runs has
 /// closed its connection by then.
@@ -18,10 +18,16 @@ const LAST_MOMENT: u32 = 20;
 pub struct Exposure(Lease);
 
 /// How often the lease is exposed now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Exposed {
     times: usize,
-    timer: KillTimer,
+    deadline: Deadline,
+}
+
+impl Exposed {
+    pub(super) const fn new(deadline: Deadline) -> Self {
+        Self { times: 0, deadline }
+    }
 }
 
 impl Lease {
@@ -33,7 +39,7 @@ impl Lease {
         self.rest()?;
         exposed.times += 1;
         let exposure = Exposure(self.clone());
-        self.set_timer(&exposed);
+        self.set_deadline(&exposed);
         drop(exposed);
         self.rest().map(|_| exposure)
     }
@@ -42,13 +48,13 @@ impl Lease {
     pub(super) fn follow_end(&self) {
         let exposed = self.exposed();
         if exposed.times > 0 {
-            self.set_timer(&exposed);
+            self.set_deadline(&exposed);
         }
     }
 
-    fn set_timer(&self, exposed: &Exposed) {
+    fn set_deadline(&self, exposed: &Exposed) {
         match *self.0.until.lock().unwrap_or_else(PoisonError::into_inner) {
-            Until::At(end) => exposed.timer.set(Some(end.saturating_sub(self.last_moment()))),
+            Until::At(end) => exposed.deadline.set(Some(end.saturating_sub(self.last_moment()))),
             // A lock ends with its process; and what was lost was held until the end that is known.
             Until::TheEnd | Until::Never => {}
         }
@@ -68,7 +74,7 @@ impl Drop for Exposure {
         let mut exposed = self.0.exposed();
         exposed.times = exposed.times.saturating_sub(1);
         if exposed.times == 0 {
-            exposed.timer.set(None);
+            exposed.deadline.set(None);
         }
     }
 }

@@ -113,7 +113,7 @@ impl Lease {
             hand: tokio::sync::Mutex::new(hand),
             ownership: watch::Sender::new(Ownership::Unknown("nobody has asked yet".to_owned())),
             until: Mutex::new(Until::Never),
-            exposed: Mutex::default(),
+            exposed: Mutex::new(Exposed::new(terms.kill_timer.deadline())),
             renewed: watch::Sender::default(),
             owner_lives: AtomicBool::new(false),
             stopping: CancellationToken::new(),

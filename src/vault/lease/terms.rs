@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Holder;
 use crate::domain::ids::Ids;
 use crate::domain::place::LeaseSettings;
+use crate::lifecycle::KillTimer;
 
 /// On what terms this process leases sessions.
 #[derive(Clone, Debug)]
@@ -19,13 +20,15 @@ pub struct Terms {
     pub url: String,
     /// `CONNECTOR_ALLOW_UNLEASED`: whether an S3 server will do that does not honour conditional writes.
     pub allow_unleased: bool,
+    /// Ends this process with a lease that is exposed. Shared by all.
+    pub kill_timer: KillTimer,
 }
 
 impl Terms {
     /// The terms of this process. `instance`: the data directory's id. `url`: where the process can be reached.
     pub fn new(settings: LeaseSettings, instance: String, url: String, ids: &Ids) -> Self {
         let LeaseSettings { lasts, allow_unleased } = settings;
-        Self { lasts, instance, run: ids.base62(22), url, allow_unleased }
+        Self { lasts, instance, run: ids.base62(22), url, allow_unleased, kill_timer: KillTimer::default() }
     }
 }
 

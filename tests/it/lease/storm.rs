@@ -95,6 +95,8 @@ async fn strike(blow: Blow, side: &mut Side, world: &World, s3: &S3Server, momen
             side.process().pause();
             wait(beyond + moment % 1_400).await;
             side.process().resume();
+            // What runs again has this long to close what it must not keep.
+            wait(LEASE_MILLIS / 10).await;
             if side.process.as_mut().unwrap().has_ended() {
                 // It was stopped while it connected: the system has ended it with its lease.
                 side.start(world, s3);
