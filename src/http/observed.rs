@@ -61,16 +61,17 @@ impl<E: Endpoint + 'static> Answers for Observed<E> {
             public: cors::is_public(path),
         };
         let quick = self.quick.as_ref().and_then(|quick| Some((quick, Quick::asked(&request)?)));
+        let client = match quick {
+            Some((_, Asked::Create)) => self.client(&request),
+            Some((_, Asked::Poll)) | None => None,
+        };
         let answered = match quick {
-            Some((quick, asked)) => {
-                let client = if asked == Asked::Create { self.client(&request) } else { None };
-                quick.answer(asked, &mut request, client).await.map(|answer| (answer, client))
-            }
+            Some((quick, asked)) => quick.answer(asked, &mut request, client).await,
             None => None,
         };
         let response = match answered {
-            Some((Ok(response), _)) => response,
-            Some((Err(refused), client)) => {
+            Some(Ok(response)) => response,
+            Some(Err(refused)) => {
                 observation.span(client).in_scope(|| AppError::from(refused).into_response())
             }
             // In a box: what waits for its next request must not keep the space of a whole one.

@@ -5,7 +5,6 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
-use telegram_connector::lifecycle::Tasks;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
@@ -19,8 +18,8 @@ pub(super) fn is_first() -> bool {
 /// does: with its exit code, or 128 and the signal that ended it. `None`: there can be no such process.
 pub(super) async fn stand_by() -> Result<Option<ExitCode>, Failure> {
     let mut ended = signal(SignalKind::child())?;
-    let terminate = signal(SignalKind::terminate())?;
-    let interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     // In a group of its own, so that a terminal's Ctrl-C does not reach it twice.
     let spawned = std::env::current_exe()
         .and_then(|program| Command::new(program).args(std::env::args_os().skip(1)).process_group(0).spawn());
@@ -31,20 +30,18 @@ pub(super) async fn stand_by() -> Result<Option<ExitCode>, Failure> {
             return Ok(None);
         }
     };
-    for (mut heard, passed_on) in [(terminate, Signal::TERM), (interrupt, Signal::INT)] {
-        Tasks::new().spawn("signals", async move {
-            while heard.recv().await.is_some() {
-                let _gone_already = kill_process(service, passed_on);
-            }
-        });
-    }
     loop {
         while let Some((process, status)) = wait(WaitOptions::NOHANG)? {
             if process == service {
                 return Ok(Some(ExitCode::from(code(status))));
             }
         }
-        ended.recv().await;
+        let passed_on = tokio::select! {
+            _ = ended.recv() => continue,
+            _ = terminate.recv() => Signal::TERM,
+            _ = interrupt.recv() => Signal::INT,
+        };
+        let _unless_it_is_gone = kill_process(service, passed_on);
     }
 }
 

@@ -44,8 +44,8 @@ impl PoolSession {
     /// Telegram knows when to close the connection, if it is still that of this [`PoolSession::dials`].
     pub(super) fn mark_tied(&self, dial: u64) {
         let mut exposure = self.exposure();
-        self.tied.store(dial, Ordering::SeqCst);
-        if self.is_tied() {
+        if dial == self.dials() {
+            self.tied.store(dial, Ordering::SeqCst);
             *exposure = None;
         }
     }

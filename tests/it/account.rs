@@ -1,6 +1,6 @@
 //! The account's connection, trap by trap of `mtproto.md` section 5, over the wire to a real data centre.
 //!
-//! Where the traps not named here are tested: in-flight calls and no retries in `sign_in.rs`; 9 (session futures never wait) beside `telegram/session.rs`; 10 (our own snapshot) beside
+//! Where the traps not named here are tested: in-flight calls and no retries in `sign_in.rs`; 9 (session futures never wait) beside `telegram/pool_session.rs`; 10 (our own snapshot) beside
 //! `domain/account.rs`; 12 (no programs started) and 11 (no retry policy) in `architecture.rs`; 13 and 14 concern
 //! grammers' high-level client, which we do not use.
 
