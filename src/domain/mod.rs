@@ -8,7 +8,6 @@ pub mod clock;
 pub mod delivery;
 pub mod developer;
 pub mod errand;
-pub mod hashed;
 pub mod ids;
 pub mod language;
 pub mod ledger;

@@ -150,9 +150,14 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Writes a new session. Its id is as good as random: there is no other with it.
     async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError>;
 
-    /// Until when the session is pending in this project, and the project, if both are known without looking. `None` says
-    /// nothing.
-    fn known_pending(&self, id: &SessionId, project: &ProjectId) -> Option<(Timestamp, Arc<Project>)>;
+    /// Until when the session is pending in this project, if that is known without looking, and if the project admits who
+    /// asks. `None` says nothing.
+    fn known_pending(
+        &self,
+        id: &SessionId,
+        project: &ProjectId,
+        admits: &dyn Fn(&Project) -> bool,
+    ) -> Option<Timestamp>;
 
     /// The session. What it says survives a crash.
     async fn session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError>;

@@ -175,9 +175,9 @@ impl Auth {
     pub(crate) fn is_pending(&self, project: &str, token: &SessionToken, origin: Option<&str>) -> bool {
         let (id, now) = (token.id(), self.0.clock.now());
         let Some(project) = ProjectId::parse(project) else { return false };
-        let Some((until, project)) = self.0.store.known_pending(&id, &project) else { return false };
-        let admitted = project.settings.public_access && project.allows_origin(origin);
-        now < until && admitted && self.0.limits.polls.may_answer_now(&id, now)
+        let admits = |project: &Project| project.settings.public_access && project.allows_origin(origin);
+        let pending = self.0.store.known_pending(&id, &project, &admits).is_some_and(|until| now < until);
+        pending && self.0.limits.polls.may_answer_now(&id, now)
     }
 
     /// How a session stands. With `wait`, a pending one is held until it is decided or the time is over.

@@ -1,18 +1,18 @@
 //! How often one session token is polled (`CONNECTOR_POLLS_PER_SECOND`): a small table that forgets. Nearly all of our
 //! traffic goes through here, so it is in parts that have a lock each.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::domain::auth_session::SessionId;
 use crate::domain::clock::Timestamp;
-use crate::domain::hashed::BuildHashed;
 
-/// Parts of the table, and the most that one of them remembers: a megabyte or two in all.
+/// Parts of the table, each with its lock, and the lines of one: a mebibyte in all.
 const PARTS: usize = 64;
-const MOST: usize = 1_024;
+const LINES: usize = 256;
+/// The sessions of one line.
+const TOGETHER: usize = 4;
 /// What polls are counted in.
 const WINDOW: Duration = Duration::from_secs(1);
 /// So many times the permitted number is refused.
@@ -25,12 +25,21 @@ pub(super) struct Polls {
     permitted: u32,
     /// Unknown to callers, or they could choose tokens that share a place.
     state: RandomState,
-    parts: Box<[Mutex<HashMap<u64, Window, BuildHashed>>]>,
+    /// A part has its lines once something is counted in it.
+    parts: Box<[Mutex<Vec<Line>>]>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Where a session is counted, or nowhere: one line of the processor's cache, so that a poll looks into one.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Line([Window; TOGETHER]);
+
+/// Empty, it is over since 1970.
+#[derive(Clone, Copy, Debug, Default)]
 struct Window {
     begun: Timestamp,
+    /// Whose: some of a hash. Two of a line that share it would share their allowance; nobody finds out.
+    tag: u32,
     polls: u32,
 }
 
@@ -57,7 +66,7 @@ impl Polls {
         match self.counted(id, now, u32::MAX) {
             None => Verdict::Now,
             Some(Window { polls, .. }) if polls <= self.permitted => Verdict::Now,
-            Some(Window { polls, begun }) if polls <= self.permitted.saturating_mul(REFUSED) => {
+            Some(Window { polls, begun, .. }) if polls <= self.permitted.saturating_mul(REFUSED) => {
                 Verdict::At(begun.plus(WINDOW))
             }
             Some(_) => Verdict::TooMany,
@@ -74,27 +83,37 @@ impl Polls {
         if self.permitted == 0 {
             return None;
         }
-        // Two that share 64 bits would share their allowance; nobody finds out.
-        let key = self.state.hash_one(id.as_str());
-        // Bits that the tables do not go by, which are the lowest and the highest.
-        let part = self.parts.get(usize::try_from((key >> 32) % PARTS as u64).unwrap_or_default())?;
-        let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = |window: &Window| now < window.begun || now >= window.begun.plus(WINDOW);
-        let window = part.entry(key).or_insert(Window { begun: now, polls: 0 });
-        if is_over(window) {
-            *window = Window { begun: now, polls: 0 };
+        let hash = self.state.hash_one(id.as_str());
+        let tag = u32::try_from(hash >> 32).unwrap_or_default();
+        let [part, line, ..] = hash.to_le_bytes().map(usize::from);
+        let mut part = self.parts.get(part % PARTS)?.lock().unwrap_or_else(PoisonError::into_inner);
+        if part.is_empty() {
+            part.resize(LINES, Line::default());
         }
+        let window = part.get_mut(line % LINES)?.of(tag, now)?;
         let with_this = Window { polls: window.polls.saturating_add(1), ..*window };
         if with_this.polls <= most {
             *window = with_this;
         }
-        if part.len() > MOST {
-            part.retain(|_, window| !is_over(window));
-            if part.len() > MOST {
-                part.clear();
+        Some(with_this)
+    }
+}
+
+impl Line {
+    /// The polls of a session in this second. If it has no place it gets one: of a second that is over, or of whoever polled
+    /// least.
+    fn of(&mut self, tag: u32, now: Timestamp) -> Option<&mut Window> {
+        for window in &mut self.0 {
+            if now < window.begun || now >= window.begun.plus(WINDOW) {
+                *window = Window::default();
             }
         }
-        Some(with_this)
+        let is_its = |window: &Window| window.tag == tag && window.polls > 0;
+        let window = self.0.iter_mut().min_by_key(|window| (!is_its(window), window.polls))?;
+        if !is_its(window) {
+            *window = Window { begun: now, tag, polls: 0 };
+        }
+        Some(window)
     }
 }
 
@@ -143,16 +162,32 @@ mod tests {
         let ids = Ids::from_seed([4; 32]);
         let none = Polls::new(0);
         assert!(none.parts.is_empty());
-        let some = Polls::new(1);
-        let one = SessionToken::new(&ids).id();
+        let (some, one) = (Polls::new(1), SessionToken::new(&ids).id());
         for _ in 0..200 {
             assert_eq!(none.count(&one, at(0)), Verdict::Now);
         }
-        for _ in 0..PARTS * MOST * 2 {
+        assert!(
+            some.parts.iter().all(|part| part.lock().unwrap().is_empty()),
+            "no memory before it is needed"
+        );
+        for _ in 0..PARTS * LINES * TOGETHER * 2 {
             some.count(&SessionToken::new(&ids).id(), at(0));
         }
-        for part in &some.parts {
-            assert!(part.lock().unwrap().len() <= MOST);
+        assert!(some.parts.iter().all(|part| part.lock().unwrap().len() == LINES));
+    }
+
+    #[test]
+    fn who_polls_much_is_not_forgotten_for_those_who_poll_once() {
+        let ids = Ids::from_seed([5; 32]);
+        let (polls, one) = (Polls::new(2), SessionToken::new(&ids).id());
+        for _ in 0..3 {
+            polls.count(&one, at(0));
         }
+        for _ in 0..PARTS * LINES * TOGETHER * 2 {
+            polls.count(&SessionToken::new(&ids).id(), at(1));
+        }
+        assert_eq!(polls.count(&one, at(2)), Verdict::At(at(1_000)));
+        // Of seconds that are over nothing is left.
+        assert_eq!(polls.count(&one, at(1_000)), Verdict::Now);
     }
 }

@@ -214,7 +214,7 @@ mod tests {
         for (number, session) in sessions.iter().enumerate().filter(|(number, _)| ![3, 5].contains(number)) {
             let state = store.session(&session.id).await.unwrap().unwrap().state;
             assert_eq!(state, State::Expired { at: end }, "{number}");
-            assert_eq!(store.known_pending(&session.id, &session.project), None);
+            assert_eq!(store.known_pending(&session.id, &session.project, &|_| true), None);
         }
         assert!(store.aside().next().is_none());
         // The mark may be lost.

@@ -2,8 +2,9 @@
 //! of them are kept in memory too.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -34,7 +35,8 @@ const GRANT: &str = "grant/";
 #[derive(Debug)]
 pub(super) struct Projects {
     tree: Tree,
-    all: RwLock<HashMap<ProjectId, Arc<Project>>>,
+    /// Replaced as a whole: who reads it takes no lock, which all polls would share.
+    all: ArcSwap<HashMap<ProjectId, Arc<Project>>>,
     /// Held while a developer is looked up and written as one.
     writing: Mutex<()>,
     /// Held from a look at the stored projects until what came of it is durable and known to all.
@@ -52,7 +54,7 @@ impl Projects {
         }
         Ok(Self {
             tree,
-            all: RwLock::new(all),
+            all: ArcSwap::from_pointee(all),
             writing: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         })
@@ -64,11 +66,24 @@ impl Projects {
 
     /// A project as it is now.
     pub(super) fn known(&self, id: &ProjectId) -> Option<Arc<Project>> {
-        self.all.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.all.load().get(id).cloned()
     }
 
-    fn now_is(&self, project: Arc<Project>) {
-        self.all.write().unwrap_or_else(PoisonError::into_inner).insert(project.id.clone(), project);
+    /// Whether a project as it is now is such a one. For whoever asks often: nothing is written, also not how many have it.
+    pub(super) fn is(&self, id: &ProjectId, such: impl FnOnce(&Project) -> bool) -> bool {
+        self.all.load().get(id).is_some_and(|project| such(project))
+    }
+
+    fn now_is(&self, project: &Arc<Project>) {
+        self.change(|all| all.insert(project.id.clone(), Arc::clone(project)));
+    }
+
+    fn change<T>(&self, change: impl Fn(&mut HashMap<ProjectId, Arc<Project>>) -> T) {
+        self.all.rcu(|all| {
+            let mut all = HashMap::clone(all);
+            change(&mut all);
+            all
+        });
     }
 }
 
@@ -107,8 +122,7 @@ impl ProjectStore for EmbeddedStore {
     }
 
     async fn projects(&self) -> Result<Vec<Arc<Project>>, StoreError> {
-        let mut projects: Vec<_> =
-            self.0.projects.all.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut projects: Vec<_> = self.0.projects.all.load().values().cloned().collect();
         projects.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
         Ok(projects)
     }
@@ -123,7 +137,7 @@ impl ProjectStore for EmbeddedStore {
         self.write(&key, project)?;
         // Nobody may meet it before it is sure to stay.
         self.0.flusher.flushed().await?;
-        self.0.projects.now_is(Arc::new(project.clone()));
+        self.0.projects.now_is(&Arc::new(project.clone()));
         Ok(true)
     }
 
@@ -139,7 +153,7 @@ impl ProjectStore for EmbeddedStore {
         self.write(&key, &project)?;
         self.0.flusher.flushed().await?;
         let project = Arc::new(project);
-        self.0.projects.now_is(Arc::clone(&project));
+        self.0.projects.now_is(&project);
         Ok(Some(project))
     }
 
@@ -156,7 +170,7 @@ impl ProjectStore for EmbeddedStore {
         );
         self.0.projects.tree.apply_batch(step)?;
         self.0.flusher.flushed().await?;
-        self.0.projects.all.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.0.projects.change(|all| all.remove(id));
         Ok(true)
     }
 

@@ -4,8 +4,6 @@
 //! Keys: `s` id → session; `e` time, blinded random id → errand; `p` blinded person, time, id → nothing. `ledger` has the
 //! keys of what is counted and listed.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -220,12 +218,13 @@ pub(super) fn context(id: &SessionId) -> String {
 impl SessionStore for EmbeddedStore {
     async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError> {
         let record = records::encode_compact(&self.0.sealer, &context(&session.id), session)?;
-        let before = self.0.shards.before(&session.id);
-        self.0.creations.queue(session, &record)?;
-        self.0.flusher.flushed().await?;
-        // It may have changed meanwhile: lists have it, and it may end, as soon as it is written.
-        self.0.shards.read(session, before);
-        Ok(())
+        {
+            // Whatever changes the session, once it is written, needs its shard, too, and comes after this.
+            let mut shard = self.0.shards.hold(&session.id);
+            self.0.creations.queue(session, &record)?;
+            self.0.shards.now_is(&mut shard, session);
+        }
+        self.0.flusher.flushed().await
     }
 
     async fn session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError> {
@@ -243,9 +242,14 @@ impl SessionStore for EmbeddedStore {
         Ok(session)
     }
 
-    fn known_pending(&self, id: &SessionId, project: &ProjectId) -> Option<(Timestamp, Arc<Project>)> {
+    fn known_pending(
+        &self,
+        id: &SessionId,
+        project: &ProjectId,
+        admits: &dyn Fn(&Project) -> bool,
+    ) -> Option<Timestamp> {
         let until = self.0.shards.pending_until(id, project)?;
-        Some((until, self.0.projects.known(project)?))
+        self.0.projects.is(project, admits).then_some(until)
     }
 
     async fn session_of_code(&self, code: &TypedCode) -> Result<Option<SessionId>, StoreError> {
