@@ -4,7 +4,7 @@
 mod kill_timer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -26,6 +26,7 @@ use crate::domain::clock::Timestamp;
 pub struct Tasks {
     tracker: TaskTracker,
     stopping: CancellationToken,
+    stopping_flag: Arc<AtomicBool>,
     failed: Arc<std::sync::Mutex<Option<&'static str>>>,
 }
 
@@ -69,8 +70,15 @@ impl Tasks {
         self.stopping.clone()
     }
 
+    /// Whether shutdown has begun, for whoever asks often: asking the token takes a lock. It says so before anybody whom the
+    /// token wakes can ask.
+    pub fn stopping_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping_flag)
+    }
+
     /// Begins shutdown: servers stop accepting, loops end.
     pub fn stop(&self) {
+        self.stopping_flag.store(true, Ordering::SeqCst);
         self.stopping.cancel();
     }
 

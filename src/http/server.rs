@@ -26,9 +26,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
 
 use self::activity::Activity;
+use self::activity::Connections;
+use self::activity::End;
+use self::activity::Opened;
 use self::patient::Patient;
 use self::places::Place;
 use self::places::Places;
@@ -153,13 +155,12 @@ pub(crate) async fn serve(
 ) {
     let stopping = tasks.stopping();
     let routes = Arc::new(routes);
-    let places = Places::new(limits, trusted);
+    let (places, connections) = (Places::new(limits, trusted), Connections::new(tasks.stopping_flag()));
+    tasks.spawn("connections", connections.clone().watch(limits.head, stopping.clone()));
     let admit = |stream: TcpStream, peer: SocketAddr| match places.take(peer.ip()) {
         Some(place) => {
-            let ids = RequestIds::new(&ids);
-            // A token of its own: asking the common one takes a lock, and every request asks.
-            let stopping = stopping.child_token();
-            let connection = connection(stream, peer, Arc::clone(&routes), limits, ids, stopping);
+            let (ids, opened) = (RequestIds::new(&ids), connections.add());
+            let connection = connection(stream, peer, Arc::clone(&routes), limits, ids, opened);
             tasks.spawn("connection", held(place, connection));
         }
         None => refuse(&stream),
@@ -223,7 +224,7 @@ async fn connection(
     routes: Arc<impl Answers>,
     limits: Limits,
     ids: RequestIds,
-    stopping: CancellationToken,
+    opened: Opened,
 ) {
     // Without it a small event of a stream waits for the acknowledgement of the one before it, which the other side holds
     // back for 40 ms (RFC 9293, section 3.7.4).
@@ -232,9 +233,8 @@ async fn connection(
     }
     let local = stream.local_addr().map_or_else(|_| LocalAddr::default(), |local| LocalAddr(local.into()));
     let remote = RemoteAddr(peer.into());
-    let activity = Arc::new(Activity::new(stopping.clone()));
-    let stream = Patient::new(stream, limits.stalled, Arc::clone(&activity));
-    let answering = Arc::clone(&activity);
+    let stream = Patient::new(stream, limits.stalled, Arc::clone(&opened.0));
+    let answering = Arc::clone(&opened.0);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (routes, local, remote) = (Arc::clone(&routes), local.clone(), remote.clone());
         let (id, answering) = (ids.next(), Activity::begin(&answering));
@@ -257,8 +257,10 @@ async fn connection(
     tokio::select! {
         biased;
         _ = served.as_mut() => return,
-        () = stopping.cancelled() => {}
-        () = activity.ceases(limits.head) => return,
+        end = opened.0.end() => match end {
+            End::Ceased => return,
+            End::Stopping => {}
+        }
     }
     tokio::select! {
         _ = served.as_mut() => return,
