@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::load::{CLIENTS, Connection, PENDING, get, load, post};
+use super::load::{CLIENTS, Connection, PENDING, Requests, get, load, post};
 use super::process::Process;
 use super::requests::how_many;
 use super::service::{App, Service, free_port, program, served};
@@ -143,7 +143,9 @@ async fn drain(process: Process, app: &App) {
     let mut connection = Connection::open(process.address()).await;
     let created = connection.json(&app.create()).await;
     let poll = app.poll(created["session_token"].as_str().unwrap());
-    let warm = load(&process, &Arc::new(vec![poll.clone()]), PENDING, CLIENTS, Duration::from_secs(1)).await;
+    let warm =
+        load(&process, &Arc::new(Requests::same(poll.clone())), PENDING, CLIENTS, Duration::from_secs(1))
+            .await;
     let address = process.address();
     let clients: Vec<_> =
         (0..CLIENTS).map(|_| tokio::spawn(poll_until_told_to_stop(address, poll.clone()))).collect();

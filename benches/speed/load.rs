@@ -2,8 +2,9 @@
 //! is read. A client library would measure itself.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
@@ -15,14 +16,16 @@ use super::process::Process;
 
 /// Clients at once.
 pub(crate) const CLIENTS: usize = 64;
-/// A durable create waits for the disk, so it takes more of them to keep the processors busy.
+/// A durable create waits for the disk, so it takes more of them to keep the processors busy, and where the disk now and then
+/// takes milliseconds still more.
 pub(crate) const CROWD: usize = 256;
+pub(crate) const THRONG: usize = 512;
 
 /// A connection that asks one thing after another.
 pub(crate) struct Connection {
     stream: TcpStream,
     read: Vec<u8>,
-    body: std::ops::Range<usize>,
+    body: Range<usize>,
 }
 
 impl Connection {
@@ -59,7 +62,7 @@ impl Connection {
 }
 
 /// Status and place of the body, once all of it is there. Only what answers with a `Content-Length` is asked here.
-fn whole(read: &[u8]) -> Option<(u16, std::ops::Range<usize>)> {
+fn whole(read: &[u8]) -> Option<(u16, Range<usize>)> {
     const LENGTH: usize = "content-length: ".len();
     let head = memmem::find(read, b"\r\n\r\n")?;
     let (status, head_text) = (read.get(9..12)?, &read[..head]);
@@ -95,6 +98,47 @@ pub(crate) fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n").into_bytes()
 }
 
+/// Requests that differ in one part, or not at all. Each is put together when it is sent: a million whole ones would be
+/// memory that is in no cache, and the load would measure itself.
+pub(crate) struct Requests {
+    like: Vec<u8>,
+    /// The parts, one behind the other, and where in the request they belong.
+    parts: Vec<u8>,
+    place: Range<usize>,
+    /// How many each connection of the loads so far has sent: the next load goes on from there.
+    sent: AtomicUsize,
+}
+
+impl Requests {
+    /// Always the same.
+    pub(crate) const fn same(request: Vec<u8>) -> Self {
+        Self { like: request, parts: Vec::new(), place: 0..0, sent: AtomicUsize::new(0) }
+    }
+
+    /// One with each part; these are equally long.
+    pub(crate) fn each(parts: &[String], request: impl Fn(&str) -> Vec<u8>) -> Self {
+        let (first, like) = (&parts[0], request(&parts[0]));
+        let at = memmem::find(&like, first.as_bytes()).unwrap();
+        assert!(parts.iter().all(|part| part.len() == first.len()));
+        Self {
+            like,
+            parts: parts.concat().into_bytes(),
+            place: at..at + first.len(),
+            sent: AtomicUsize::new(0),
+        }
+    }
+
+    fn number(&self) -> usize {
+        self.parts.len().checked_div(self.place.len()).unwrap_or(1)
+    }
+
+    /// Writes one of them over another.
+    fn write(&self, index: usize, request: &mut [u8]) {
+        let length = self.place.len();
+        request[self.place.clone()].copy_from_slice(&self.parts[index * length..][..length]);
+    }
+}
+
 /// What a load came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rate {
@@ -117,11 +161,11 @@ pub(crate) const PENDING: Expected = Expected { status: 200, part: r#""status":"
 /// A new session.
 pub(crate) const CREATED: Expected = Expected { status: 200, part: r#""session_token":"sess_"# };
 
-/// `connections` of them ask for as long as `lasts`: each the requests from its own place on, again from the beginning after
-/// the last.
+/// `connections` of them ask for as long as `lasts`: each the requests from its own place on, which is where the last load left
+/// off, again from the beginning after the last.
 pub(crate) async fn load(
     server: &Process,
-    requests: &Arc<Vec<Vec<u8>>>,
+    requests: &Arc<Requests>,
     expected: Expected,
     connections: usize,
     lasts: Duration,
@@ -132,6 +176,7 @@ pub(crate) async fn load(
     for _ in 0..connections {
         open.push(Connection::open(address).await);
     }
+    let sent = requests.sent.load(Ordering::Relaxed);
     let (cpu, begun) = (server.cpu(), Instant::now());
     let asking: Vec<_> = open
         .into_iter()
@@ -139,14 +184,17 @@ pub(crate) async fn load(
         .map(|(index, mut connection)| {
             let (requests, answered) = (Arc::clone(requests), Arc::clone(&answered));
             tokio::spawn(async move {
-                let mut next = requests.len() / connections * index;
+                let mut request = requests.like.clone();
+                let number = requests.number();
+                let mut next = (number / connections * index + sent) % number;
                 while begun.elapsed() < lasts {
-                    let status = connection.ask(&requests[next]).await;
+                    requests.write(next, &mut request);
+                    let status = connection.ask(&request).await;
                     let fits = memmem::find(connection.body(), expected.part.as_bytes()).is_some();
                     let body = || String::from_utf8_lossy(connection.body());
                     assert!(status == expected.status && fits, "{status}: {}", body());
                     answered.fetch_add(1, Ordering::Relaxed);
-                    next = if next + 1 == requests.len() { 0 } else { next + 1 };
+                    next = if next + 1 == number { 0 } else { next + 1 };
                 }
             })
         })
@@ -155,6 +203,8 @@ pub(crate) async fn load(
         connection.await.unwrap();
     }
     let (took, cpu) = (begun.elapsed(), server.cpu().saturating_sub(cpu));
-    let answered = f64::from(u32::try_from(answered.load(Ordering::Relaxed)).unwrap());
+    let answered = u32::try_from(answered.load(Ordering::Relaxed)).unwrap();
+    requests.sent.fetch_add(usize::try_from(answered).unwrap() / connections, Ordering::Relaxed);
+    let answered = f64::from(answered);
     Rate { per_second: answered / took.as_secs_f64(), server_micros: cpu.as_secs_f64() * 1e6 / answered }
 }

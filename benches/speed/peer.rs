@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::load::{CLIENTS, CREATED, CROWD, Connection, Expected, PENDING, Rate, load};
+use super::load::{CLIENTS, CREATED, CROWD, Connection, Expected, PENDING, Rate, Requests, load};
 use super::median;
 use super::process::Process;
 use super::service::Service;
@@ -28,14 +28,14 @@ pub(crate) async fn table() {
         return;
     };
     let (peer, service) = (start(&folder), Service::start(&[]).await);
-    let devices = Arc::new(vec![form("/device/auth", &format!("client_id={CLIENT}"))]);
-    let polls: Vec<_> =
-        service.sessions(SESSIONS).await.iter().map(|token| service.app.poll(token)).collect();
-    let (polls, creates) = (Arc::new(polls), Arc::new(vec![service.app.create()]));
+    let begin = form("/device/auth", &format!("client_id={CLIENT}"));
+    let devices = Arc::new(Requests::same(begin.clone()));
+    let polls = Requests::each(&service.sessions(SESSIONS).await, |token| service.app.poll(token));
+    let (polls, creates) = (Arc::new(polls), Arc::new(Requests::same(service.app.create())));
     let mut rounds: Vec<[Rate; 4]> = Vec::new();
     for round in 0..=ROUNDS {
         let lasts = if round == 0 { WARM_UP } else { LASTS };
-        let tokens = Arc::new(device_codes(&peer, &devices[0]).await);
+        let tokens = Arc::new(device_codes(&peer, &begin).await);
         let measured = [
             load(&peer, &tokens, UNDECIDED, CLIENTS, lasts).await,
             load(&service.process, &polls, PENDING, CLIENTS, lasts).await,
@@ -66,20 +66,21 @@ pub(crate) async fn table() {
     println!("\nNode is one process and answers on one thread; ours uses every core that it is given.");
 }
 
-/// Codes that nobody will ever enter.
-async fn device_codes(peer: &Process, request: &[u8]) -> Vec<Vec<u8>> {
+/// Polls of codes that nobody will ever enter.
+async fn device_codes(peer: &Process, request: &[u8]) -> Requests {
     let mut connection = Connection::open(peer.address()).await;
-    let mut polls = Vec::with_capacity(SESSIONS);
+    let mut codes = Vec::with_capacity(SESSIONS);
     for _ in 0..SESSIONS {
         let begun = connection.json(request).await;
-        let code = begun["device_code"].as_str().unwrap();
-        let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code";
-        polls.push(form("/token", &format!("client_id={CLIENT}&grant_type={grant}&device_code={code}")));
+        codes.push(begun["device_code"].as_str().unwrap().to_owned());
     }
-    assert_eq!(connection.ask(&polls[0]).await, 400);
+    let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code";
+    let poll =
+        |code: &str| form("/token", &format!("client_id={CLIENT}&grant_type={grant}&device_code={code}"));
+    assert_eq!(connection.ask(&poll(&codes[0])).await, 400);
     let answer = String::from_utf8_lossy(connection.body()).into_owned();
     assert!(answer.contains("authorization_pending"), "{answer}");
-    polls
+    Requests::each(&codes, poll)
 }
 
 fn form(path: &str, body: &str) -> Vec<u8> {

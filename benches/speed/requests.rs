@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bare;
-use super::load::{CLIENTS, CREATED, CROWD, Expected, PENDING, Rate, load};
+use super::load::{CLIENTS, CREATED, CROWD, Expected, PENDING, Rate, Requests, THRONG, load};
 use super::median;
 use super::process::Process;
 use super::service::{App, Service};
@@ -19,7 +19,7 @@ const FEW: usize = 1_000;
 struct Row<'a> {
     name: &'static str,
     server: &'a Process,
-    requests: &'a Arc<Vec<Vec<u8>>>,
+    requests: &'a Arc<Requests>,
     expected: Expected,
     /// How many ask at once.
     clients: usize,
@@ -44,7 +44,7 @@ pub(crate) async fn table() {
         begun.elapsed(),
         many.process.resident() >> 20
     );
-    let create = Arc::new(vec![fresh.app.create()]);
+    let create = Arc::new(Requests::same(fresh.app.create()));
     let poll = |name, server, requests| {
         let expected = PENDING;
         Row { name, server, requests, expected, clients: clients(CLIENTS), limit: 0 }
@@ -61,6 +61,8 @@ pub(crate) async fn table() {
         create("create, durable", &fresh.process, clients(CLIENTS), 3),
         create("bare handler, a create's JSON", &bare, clients(CROWD), 5),
         create("create, durable", &fresh.process, clients(CROWD), 5),
+        create("bare handler, a create's JSON", &bare, clients(THRONG), 7),
+        create("create, durable", &fresh.process, clients(THRONG), 7),
     ];
     let mut rounds: Vec<Vec<Rate>> = Vec::new();
     for round in 0..=ROUNDS {
@@ -111,7 +113,7 @@ pub(crate) fn how_many() -> usize {
 }
 
 /// A poll of each session, in an order that has nothing to do with that in which they were made.
-fn polls(app: &App, mut tokens: Vec<String>) -> Arc<Vec<Vec<u8>>> {
+fn polls(app: &App, mut tokens: Vec<String>) -> Arc<Requests> {
     tokens.sort_unstable();
-    Arc::new(tokens.iter().map(|token| app.poll(token)).collect())
+    Arc::new(Requests::each(&tokens, |token| app.poll(token)))
 }
