@@ -240,7 +240,7 @@ impl Connection {
         let run = move || {
             let reply = match fate.error {
                 Some((code, name)) => {
-                    answering.hub.count_call(call.method(), false);
+                    answering.hub.count_call(call.method());
                     rpc::Reply::Now(Err(rpc::RpcError::new(code, name)))
                 }
                 None => rpc::dispatch(&answering.hub, caller, &call),

@@ -192,13 +192,15 @@ pub(crate) fn pressed(answer: Result<CallbackAnswer, Refusal>) -> Result<Vec<u8>
 
 /// Carries out a request, or answers what Telegram would answer.
 pub(crate) fn dispatch(hub: &Hub, caller: Caller, call: &Call) -> Reply {
+    hub.count_call(call.method());
     let outcome = introduced(hub, caller, call).and_then(|()| match before_sign_in(hub, caller, call) {
         Some(outcome) => outcome.map(|body| Reply::Now(Ok(body))),
         None => after_sign_in(hub, caller, call),
     });
-    let unknown = outcome.as_ref().is_err_and(|error| error.name == "INPUT_METHOD_INVALID");
-    hub.count_call(call.method(), unknown);
     outcome.unwrap_or_else(|error| {
+        if error.name == "INPUT_METHOD_INVALID" {
+            hub.note_unknown(call.method());
+        }
         tracing::debug!(method = call.method(), code = error.code, error = %error.name, "refused");
         Reply::Now(Err(error))
     })

@@ -1,11 +1,12 @@
 //! The control API and what it orders.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use grammers_mtsender::InvocationError;
 use grammers_tl_types as tl;
 use serde_json::Value;
 use serde_json::json;
+use tl::Serializable as _;
 use tl::functions as f;
 
 use super::support::ALICE;
@@ -22,7 +23,11 @@ use crate::lifecycle::Tasks;
 use crate::sandbox::Sandbox;
 use crate::sandbox::SandboxError;
 use crate::sandbox::Settings;
+use crate::sandbox::rpc;
+use crate::sandbox::rpc::Call;
+use crate::sandbox::rpc::Caller;
 use crate::sandbox::wire::keyex::tests::test_rsa;
+use crate::sandbox::world::DeviceId;
 
 #[tokio::test]
 async fn accounts_and_bots_are_made_listed_and_told_apart() {
@@ -442,4 +447,26 @@ async fn a_sandbox_listens_where_it_may_and_says_what_is_taken() {
     let error =
         start(|settings, _| settings.dc_listen = Some("0.0.0.0:4000".parse().unwrap()), address).await;
     assert!(matches!(error, SandboxError::NotLoopback(_)));
+}
+
+/// Who has seen what a call did finds it in the list.
+#[tokio::test]
+async fn a_call_is_counted_before_it_does_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Running::start(folder.path()).await;
+    let hub = &sandbox.sandbox.hub;
+    let call = Call::read(get_self().to_bytes(), &mut 0).unwrap();
+    std::thread::scope(|scope| {
+        // As long as the world is looked at nothing can happen in it.
+        hub.look(|_| {
+            scope.spawn(|| rpc::dispatch(hub, Caller { device: DeviceId(1), dc: 2 }, &call));
+            let begun = Instant::now();
+            while hub.calls().is_empty() {
+                assert!(begun.elapsed() < Duration::from_secs(10), "it waits for the world first");
+                std::thread::yield_now();
+            }
+            assert_eq!(hub.calls().get("users.getUsers").map(|seen| seen.count), Some(1));
+        });
+    });
+    sandbox.stop().await;
 }
