@@ -93,13 +93,16 @@ impl Connections {
     /// when the service stops, those too that are opened after that.
     pub(super) async fn watch(self, limit: Duration, stopping: CancellationToken) {
         while stopping.run_until_cancelled(network_sleep(limit / 2)).await.is_some() {
-            for watched in self.open().all.values_mut() {
-                watched.look();
-            }
+            self.look();
         }
-        for watched in self.open().all.values() {
-            watched.activity.task.wake();
-        }
+        let all: Vec<_> = self.open().all.values().map(|watched| Arc::clone(&watched.activity)).collect();
+        wake(&all);
+    }
+
+    /// Has those end that have done nothing for too long.
+    fn look(&self) {
+        let ceased: Vec<_> = self.open().all.values_mut().filter_map(Watched::look).collect();
+        wake(&ceased);
     }
 
     /// Another one.
@@ -139,15 +142,23 @@ impl Drop for Opened {
 }
 
 impl Watched {
-    fn look(&mut self) {
+    /// The connection, if it has ceased: it is to be woken.
+    fn look(&mut self) -> Option<Arc<Activity>> {
         let changes = self.activity.changes.load(Ordering::Relaxed);
         let busy = self.seen != Some(changes) || self.activity.answering.load(Ordering::Relaxed) > 0;
         self.seen = Some(changes);
         self.quiet = if busy { 0 } else { self.quiet.saturating_add(1) };
-        if self.quiet > 1 {
+        (self.quiet > 1).then(|| {
             self.activity.ceased.store(changes, Ordering::Relaxed);
-            self.activity.task.wake();
-        }
+            Arc::clone(&self.activity)
+        })
+    }
+}
+
+/// While nothing is held: whoever is woken may end at once, on another thread, and leave the table.
+fn wake(connections: &[Arc<Activity>]) {
+    for connection in connections {
+        connection.task.wake();
     }
 }
 
@@ -226,10 +237,6 @@ mod tests {
         Connections::new(Arc::default())
     }
 
-    fn look(connections: &Connections) {
-        connections.open().all.values_mut().for_each(Watched::look);
-    }
-
     fn end(opened: &Opened) -> Option<End> {
         opened.0.end().now_or_never()
     }
@@ -241,14 +248,14 @@ mod tests {
         let answering = Activity::begin(&asking.0);
         for looks in 0..3 {
             assert_eq!([&quiet, &busy, &asking].map(end), [None; 3], "{looks}");
-            look(&connections);
+            connections.look();
             busy.0.note();
         }
         assert_eq!([&quiet, &busy, &asking].map(end), [Some(End::Ceased), None, None]);
         drop(answering);
         for looks in 0..3 {
             assert_eq!(end(&asking), None, "{looks}");
-            look(&connections);
+            connections.look();
         }
         assert_eq!(end(&asking), Some(End::Ceased));
     }
@@ -274,13 +281,13 @@ mod tests {
     fn a_request_that_comes_at_the_last_moment_is_answered() {
         let connections = connections();
         let opened = connections.add();
-        (0..3).for_each(|_| look(&connections));
+        (0..3).for_each(|_| connections.look());
         let answering = Activity::begin(&opened.0);
         assert_eq!(end(&opened), None);
-        look(&connections);
+        connections.look();
         drop(answering);
         assert_eq!(end(&opened), None, "its time begins anew");
-        (0..3).for_each(|_| look(&connections));
+        (0..3).for_each(|_| connections.look());
         assert_eq!(end(&opened), Some(End::Ceased));
     }
 

@@ -242,14 +242,16 @@ impl EmbeddedStore {
     pub(super) fn remove_session(&self, creation: &Creation) -> Result<(), StoreError> {
         self.forgetting(&creation.id, |mut batch| {
             // Nothing may write it back meanwhile.
-            let _shard = self.0.shards.hold(&creation.id);
+            let mut shard = self.0.shards.hold(&creation.id);
             let session = passing_over_damage(self.read_session(&creation.id))?;
             if let Some(person) = session.and_then(|session| self.person_key(&session)) {
                 batch.remove(person);
             }
             batch.remove(session_key(&creation.id));
             batch.remove(ahead_key(creation.place));
-            self.0.sessions.apply_batch(batch)
+            self.0.sessions.apply_batch(batch)?;
+            self.0.shards.is_gone(&mut shard, &creation.id, &creation.project);
+            Ok(())
         })
     }
 
@@ -276,5 +278,28 @@ impl EmbeddedStore {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::ids::Ids;
+    use crate::store::SessionStore as _;
+    use crate::store::embedded::made_for_tests;
+
+    #[tokio::test]
+    async fn a_session_that_is_removed_is_not_taken_for_a_pending_one() {
+        let (folder, ids) = (tempfile::tempdir().unwrap(), Ids::from_seed([4; 32]));
+        let store = made_for_tests::open(&folder).await;
+        let at = Timestamp::from_millis(1_000);
+        let session = made_for_tests::session(&ids, &ProjectId::new(&ids), at);
+        store.insert_session(&session).await.unwrap();
+        let known = || store.0.shards.pending_until(&session.id, &session.project);
+        assert_eq!(known(), Some(session.expires_at));
+        let (id, project) = (session.id.clone(), session.project.clone());
+        store.remove_session(&Creation { place: 1, at, id, project }).unwrap();
+        assert_eq!((known(), store.session(&session.id).await.unwrap()), (None, None));
     }
 }

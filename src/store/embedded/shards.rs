@@ -103,6 +103,11 @@ impl Shards {
         }
     }
 
+    /// Forgets a session that is removed, while its shard is held.
+    pub(super) fn is_gone(&self, shard: &mut Shard, id: &SessionId, project: &ProjectId) {
+        shard.pending.forget(Key::new(&self.hasher, id, project));
+    }
+
     /// Which shard a session is in.
     pub(super) fn index(&self, id: &SessionId) -> usize {
         usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0)
