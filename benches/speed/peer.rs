@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::load::{CLIENTS, CREATED, CROWD, Connection, Expected, PENDING, Rate, Requests, load};
+use super::load::{CLIENTS, CREATED, CROWD, Connection, Expected, PENDING, Rate, Requests, THRONG, load};
 use super::median;
 use super::process::Process;
 use super::service::Service;
@@ -32,7 +32,7 @@ pub(crate) async fn table() {
     let devices = Arc::new(Requests::same(begin.clone()));
     let polls = Requests::each(&service.sessions(SESSIONS).await, |token| service.app.poll(token));
     let (polls, creates) = (Arc::new(polls), Arc::new(Requests::same(service.app.create())));
-    let mut rounds: Vec<[Rate; 4]> = Vec::new();
+    let mut rounds: Vec<[Rate; 6]> = Vec::new();
     for round in 0..=ROUNDS {
         let lasts = if round == 0 { WARM_UP } else { LASTS };
         let tokens = Arc::new(device_codes(&peer, &begin).await);
@@ -41,6 +41,8 @@ pub(crate) async fn table() {
             load(&service.process, &polls, PENDING, CLIENTS, lasts).await,
             load(&peer, &devices, BEGUN, CROWD, lasts).await,
             load(&service.process, &creates, CREATED, CROWD, lasts).await,
+            load(&peer, &devices, BEGUN, THRONG, lasts).await,
+            load(&service.process, &creates, CREATED, THRONG, lasts).await,
         ];
         if round > 0 {
             rounds.push(measured);
@@ -48,15 +50,16 @@ pub(crate) async fn table() {
     }
     println!("| | clients | per second | of the peer | processor time, µs | of the peer |");
     println!("|---|---|---|---|---|---|");
-    let names =
-        ["poll, oidc-provider", "poll, ours", "create, oidc-provider (memory)", "create, ours (disk)"];
-    for (row, name) in names.iter().enumerate() {
+    let operations = [("poll", CLIENTS), ("create", CROWD), ("create", THRONG)];
+    let rows = operations.iter().flat_map(|operation| {
+        ["oidc-provider (in memory)", "ours (on disk)"].map(|whose| (*operation, whose))
+    });
+    for (row, ((operation, clients), whose)) in rows.enumerate() {
         let of = |figure: fn(&Rate, &Rate) -> f64| {
             median(rounds.iter().map(|round| figure(&round[row], &round[row / 2 * 2])).collect())
         };
         println!(
-            "| {name} | {} | {:.0} | {:.1} | {:.1} | {:.3} |",
-            if row < 2 { CLIENTS } else { CROWD },
+            "| {operation}, {whose} | {clients} | {:.0} | {:.1} | {:.1} | {:.3} |",
             of(|rate, _| rate.per_second),
             of(|rate, peer| rate.per_second / peer.per_second),
             of(|rate, _| rate.server_micros),

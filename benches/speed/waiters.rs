@@ -18,11 +18,16 @@ use super::service::{App, Service};
 
 /// How many of each kind.
 const WAITERS: usize = 10_000;
+/// Gauges of the service.
+const CONNECTIONS: &str = "connector_http_connections";
+const HELD: &str = "connector_held";
 /// How long each poll is held.
 const WAIT: u64 = 25;
 /// For what happens now and then, such as the tidying of metrics, to have happened.
 const SETTLE: Duration = Duration::from_secs(6);
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long connections that do nothing are looked at: before the first is ended for it, after a minute.
+const IDLE: Duration = Duration::from_secs(45);
 
 fn waiters() -> usize {
     std::env::var("WAITERS").map_or(WAITERS, |number| number.parse().unwrap())
@@ -50,7 +55,7 @@ pub(crate) async fn table() {
     println!("|---|---|---|---|---|");
     let nobody = Service::start(&[]).await;
     network_sleep(SETTLE).await;
-    println!("| nobody | – | – | {} | – |", processor_time(&nobody).await.as_millis());
+    println!("| nobody | – | – | {} | – |", processor_time(&nobody, MINUTE).await.as_millis());
     drop(nobody);
     for kind in [Kind::Idle, Kind::Poll, Kind::Stream] {
         let Seen { name, held, left, minute, freed } = measure(kind).await;
@@ -90,13 +95,24 @@ async fn measure(kind: Kind) -> Seen {
     let mut clients = hold(&service, kind, tokens).await;
     network_sleep(SETTLE).await;
     let held = service.process.resident();
-    let minute = processor_time(&service).await;
+    let minute = if kind == Kind::Idle {
+        let time = processor_time(&service, IDLE).await;
+        let mut asking = Connection::open(service.process.address()).await;
+        assert_eq!(
+            gauge(&mut asking, CONNECTIONS).await,
+            Some(waiters() + 1),
+            "one was ended: that costs, too"
+        );
+        time.mul_f64(MINUTE.div_duration_f64(IDLE))
+    } else {
+        processor_time(&service, MINUTE).await
+    };
     let hung_up = Instant::now();
     clients.abort_all();
     while clients.join_next().await.is_some() {}
-    let gauge = if kind == Kind::Idle { "connector_http_connections" } else { "connector_held" };
+    let places = if kind == Kind::Idle { CONNECTIONS } else { HELD };
     // Who asks has a connection too.
-    until(&service, gauge, usize::from(kind == Kind::Idle)).await;
+    until(&service, places, usize::from(kind == Kind::Idle)).await;
     let freed = hung_up.elapsed();
     network_sleep(SETTLE).await;
     let kilobytes = |bytes: u64| f64::from(u32::try_from(bytes / 1024).unwrap());
@@ -122,9 +138,9 @@ async fn ending(kind: Kind) {
     );
 }
 
-async fn processor_time(service: &Service) -> Duration {
+async fn processor_time(service: &Service, over: Duration) -> Duration {
     let before = service.process.cpu();
-    network_sleep(MINUTE).await;
+    network_sleep(over).await;
     service.process.cpu().saturating_sub(before)
 }
 
@@ -148,7 +164,7 @@ async fn hold(service: &Service, kind: Kind, attempts: Vec<Attempt>) -> JoinSet<
                 network_sleep(Duration::from_millis(10)).await;
             }
         }
-        Kind::Poll | Kind::Stream => until(service, "connector_held", number).await,
+        Kind::Poll | Kind::Stream => until(service, HELD, number).await,
     }
     clients
 }
@@ -209,15 +225,16 @@ fn waiting(app: &App, token: &str) -> Vec<u8> {
 }
 
 /// Waits until a gauge of the service has this value.
-async fn until(service: &Service, gauge: &str, value: usize) {
+async fn until(service: &Service, name: &str, value: usize) {
     let mut connection = Connection::open(service.process.address()).await;
-    loop {
-        assert_eq!(connection.ask(&get("/metrics")).await, 200);
-        let metrics = std::str::from_utf8(connection.body()).unwrap();
-        let line = metrics.lines().find_map(|line| line.strip_prefix(gauge)?.strip_prefix(' '));
-        if line.is_some_and(|number| number.parse() == Ok(value)) {
-            return;
-        }
+    while gauge(&mut connection, name).await != Some(value) {
         network_sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// What a gauge of the service says, once it is there.
+async fn gauge(connection: &mut Connection, name: &str) -> Option<usize> {
+    assert_eq!(connection.ask(&get("/metrics")).await, 200);
+    let metrics = std::str::from_utf8(connection.body()).unwrap();
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
