@@ -8,30 +8,37 @@ use crate::domain::auth_session::SessionId;
 use crate::domain::clock::Timestamp;
 use crate::domain::project::ProjectId;
 
-/// The most lines that one table has; all tables of the store together nearly two million sessions, 47 MiB.
-const MOST: usize = 12_000;
+/// The most pages that one table has; all tables of the store together more than two million sessions, 47 MiB.
+const MOST: usize = 187;
 /// A table of fewer is not worth shrinking.
-const SMALL: usize = 1 << 7;
-/// The sessions of one line.
+const SMALL: usize = 3;
+/// The lines of a page, and the sessions of a line.
+const LINES: usize = 64;
 const TOGETHER: usize = 4;
 
 /// Some of the pending sessions, and until when they are. With a million sessions this is in no cache, and what a poll pays for is
-/// to wait for memory: so a session is in one of two lines, which are read at once. Where both are full the table grows, and once
-/// it may not it forgets.
+/// to wait for memory: so a session is in one of two lines of one page, which are read at once and with one look into the
+/// processor's tables of pages. Where both are full one of those who are there goes to its other line; where that is full, too, the
+/// table grows, and once it may not it forgets.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    lines: Vec<Line>,
+    pages: Vec<Page>,
     sessions: usize,
 }
+
+/// A page of memory.
+#[derive(Clone, Debug)]
+#[repr(align(4096))]
+struct Page([Line; LINES]);
 
 /// A line of the processor's cache.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
-struct Line([Place; TOGETHER]);
+struct Line([Option<Session>; TOGETHER]);
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    key: Option<Key>,
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    key: Key,
     until: Timestamp,
 }
 
@@ -45,89 +52,122 @@ impl Key {
         Self(NonZeroU64::new(state.hash_one((id, project))).unwrap_or(NonZeroU64::MAX))
     }
 
-    /// The two lines in which it may be: one of each half of so many.
-    fn lines(self, of: usize) -> [usize; 2] {
-        let half = of / 2;
-        let scaled = |bits: u64| usize::try_from((bits * half as u64) >> 32).unwrap_or_default();
-        [scaled(self.0.get() >> 32), half + scaled(self.0.get() & u64::from(u32::MAX))]
+    /// The page in which it may be, of so many.
+    fn page(self, of: usize) -> usize {
+        usize::try_from(((self.0.get() >> 32) * of as u64) >> 32).unwrap_or_default()
+    }
+
+    /// The two lines of that page.
+    fn lines(self) -> [usize; 2] {
+        let [first, apart, ..] = self.0.get().to_le_bytes().map(usize::from);
+        [first % LINES, (first + 1 + apart % (LINES - 1)) % LINES]
     }
 }
 
 impl Pending {
     /// The session is pending until then.
     pub(super) fn remember(&mut self, key: Key, until: Timestamp) {
-        if let Some(place) = self.place(key) {
-            place.until = until;
-            return;
+        let session = Session { key, until };
+        match self.page(key).and_then(|page| page.place(key)) {
+            Some(place) => *place = Some(session),
+            None => self.put(session),
         }
-        self.put(Place { key: Some(key), until });
     }
 
     /// The session has changed.
     pub(super) fn forget(&mut self, key: Key) {
-        let Some(place) = self.place(key) else { return };
-        *place = Place::default();
+        let Some(place) = self.page(key).and_then(|page| page.place(key)) else { return };
+        *place = None;
         self.sessions -= 1;
         // After a rush, what it took is given back.
-        if self.lines.len() > SMALL && self.sessions < self.lines.len() * TOGETHER / 8 {
-            self.resize(self.lines.len() / 4);
+        if self.pages.len() > SMALL && self.sessions < self.pages.len() * LINES * TOGETHER / 8 {
+            self.resize(self.pages.len() / 4);
         }
     }
 
-    /// Until when the session is pending; `None` says nothing.
+    /// Until when the session is pending, if that is known.
     pub(super) fn until(&self, key: Key) -> Option<Timestamp> {
-        let [first, second] = key.lines(self.lines.len());
-        let (Line(first), Line(second)) = (self.lines.get(first)?, self.lines.get(second)?);
+        let Page(lines) = self.pages.get(key.page(self.pages.len()))?;
+        let [first, second] = key.lines();
+        let (Line(first), Line(second)) = (lines.get(first)?, lines.get(second)?);
         let mut until = None;
         // None is left out once it is found: the memory of the second line is not to be asked for after that of the first.
         for place in first.iter().chain(second) {
-            if place.key == Some(key) {
-                until = Some(place.until);
+            if let Some(session) = place
+                && session.key == key
+            {
+                until = Some(session.until);
             }
         }
         until
     }
 
-    /// Where the session is.
-    fn place(&mut self, key: Key) -> Option<&mut Place> {
-        let lines = self.two_lines(key)?;
-        lines.into_iter().flat_map(|Line(places)| places).find(|place| place.key == Some(key))
+    fn page(&mut self, key: Key) -> Option<&mut Page> {
+        let page = key.page(self.pages.len());
+        self.pages.get_mut(page)
     }
 
-    /// Whether there was room. The session has no place yet.
-    fn take_in(&mut self, place: Place) -> bool {
-        let Some(key) = place.key else { return true };
-        let free = |Line(places): &&mut Line| places.iter().filter(|place| place.key.is_none()).count();
-        let emptier = self.two_lines(key).and_then(|lines| lines.into_iter().max_by_key(free));
-        let free = emptier.and_then(|Line(places)| places.iter_mut().find(|place| place.key.is_none()));
-        let is_room = free.is_some();
-        if let Some(free) = free {
-            *free = place;
-            self.sessions += 1;
+    /// Takes in a session that is not there.
+    fn put(&mut self, session: Session) {
+        while !self.page(session.key).is_some_and(|page| page.take_in(session)) {
+            let pages = self.pages.len();
+            if pages == MOST {
+                return;
+            }
+            self.resize((pages * 3 / 2).clamp(pages + 1, MOST));
         }
-        is_room
+        self.sessions += 1;
     }
 
-    /// The lines in which a session may be.
-    fn two_lines(&mut self, key: Key) -> Option<[&mut Line; 2]> {
-        let lines = key.lines(self.lines.len());
-        self.lines.get_disjoint_mut(lines).ok()
-    }
-
-    /// Takes it in, if need be into more lines.
-    fn put(&mut self, place: Place) {
-        while !self.take_in(place) && self.lines.len() < MOST {
-            self.resize((self.lines.len() * 3 / 2).clamp(2, MOST));
-        }
-    }
-
-    /// Moves to another number of lines.
-    fn resize(&mut self, lines: usize) {
-        let former = std::mem::replace(&mut self.lines, vec![Line::default(); lines]);
+    /// So many pages, or more where those who are there need them.
+    fn resize(&mut self, pages: usize) {
+        let former = std::mem::replace(&mut self.pages, vec![Page::default(); pages]);
         self.sessions = 0;
-        for place in former.into_iter().flat_map(|Line(places)| places) {
-            self.put(place);
+        for session in former.iter().flat_map(|Page(lines)| lines).flat_map(|Line(places)| places).flatten() {
+            self.put(*session);
         }
+    }
+}
+
+impl Page {
+    /// The two lines of a session.
+    fn lines(&mut self, key: Key) -> impl Iterator<Item = &mut Line> {
+        self.0.get_disjoint_mut(key.lines()).into_iter().flatten()
+    }
+
+    /// Where the session is.
+    fn place(&mut self, key: Key) -> Option<&mut Option<Session>> {
+        let is_it = |place: &&mut Option<Session>| place.is_some_and(|session| session.key == key);
+        self.lines(key).flat_map(|Line(places)| places).find(is_it)
+    }
+
+    /// Takes in a session that is not there. `false`: there is no room.
+    fn take_in(&mut self, session: Session) -> bool {
+        self.put(session) || (self.make_room(session.key) && self.put(session))
+    }
+
+    /// Puts a session into the emptier one of its lines.
+    fn put(&mut self, session: Session) -> bool {
+        let room = |Line(places): &&mut Line| places.iter().filter(|place| place.is_none()).count();
+        let emptier = self.lines(session.key).max_by_key(room);
+        let free = emptier.and_then(|Line(places)| places.iter_mut().find(|place| place.is_none()));
+        free.map(|free| *free = Some(session)).is_some()
+    }
+
+    /// Moves one of those in the two lines of a session, which are full, to its other line.
+    fn make_room(&mut self, key: Key) -> bool {
+        let there: Vec<Session> = self.lines(key).flat_map(|Line(places)| *places).flatten().collect();
+        // The line where it is is full, so it is put into the other one.
+        let Some(moved) = there.into_iter().find(|session| self.put(*session)) else { return false };
+        let places = self.lines(key).flat_map(|Line(places)| places);
+        let former = places.into_iter().find(|place| place.is_some_and(|session| session.key == moved.key));
+        former.map(|former| *former = None).is_some()
+    }
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self([Line::default(); LINES])
     }
 }
 
@@ -143,15 +183,16 @@ mod tests {
         let (state, mut pending) = (RandomState::new(), Pending::default());
         let project = ProjectId::new(&ids);
         let until = |number: usize| Timestamp::from_millis(number.try_into().unwrap());
-        let keys: Vec<_> =
-            (0..MOST * TOGETHER).map(|_| Key::new(&state, &SessionToken::new(&ids).id(), &project)).collect();
+        let keys: Vec<_> = (0..MOST * LINES * TOGETHER)
+            .map(|_| Key::new(&state, &SessionToken::new(&ids).id(), &project))
+            .collect();
         for (number, key) in keys.iter().enumerate() {
             pending.remember(*key, until(number));
             pending.remember(*key, until(number));
             // All of them, as long as the table may grow.
-            assert!(pending.lines.len() == MOST || pending.sessions == number + 1);
+            assert!(pending.pages.len() == MOST || pending.sessions == number + 1);
         }
-        assert_eq!(pending.lines.len(), MOST);
+        assert_eq!(pending.pages.len(), MOST);
         let known: Vec<_> =
             keys.iter().enumerate().filter(|(_, key)| pending.until(**key).is_some()).collect();
         assert_eq!(known.len(), pending.sessions);
@@ -161,21 +202,21 @@ mod tests {
             pending.forget(*key);
             assert_eq!(pending.until(*key), None, "{forgotten}");
         }
-        assert!(pending.sessions == 0 && pending.lines.len() <= SMALL, "{}", pending.lines.len());
+        assert!(pending.sessions == 0 && pending.pages.len() <= SMALL, "{}", pending.pages.len());
     }
 
     #[test]
     fn growing_forgets_nobody() {
         let ids = Ids::from_seed([7; 32]);
         let (project, until) = (ProjectId::new(&ids), Timestamp::from_millis(1));
-        let sessions: Vec<_> = (0..300).map(|_| SessionToken::new(&ids).id()).collect();
-        for _ in 0..300 {
+        let sessions: Vec<_> = (0..3_000).map(|_| SessionToken::new(&ids).id()).collect();
+        for _ in 0..30 {
             let (state, mut pending) = (RandomState::new(), Pending::default());
             let keys: Vec<_> = sessions.iter().map(|id| Key::new(&state, id, &project)).collect();
             for key in &keys {
                 pending.remember(*key, until);
             }
-            assert!(keys.iter().all(|key| pending.until(*key) == Some(until)), "{}", pending.lines.len());
+            assert!(keys.iter().all(|key| pending.until(*key) == Some(until)), "{}", pending.pages.len());
         }
     }
 
