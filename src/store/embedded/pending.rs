@@ -10,7 +10,7 @@ use crate::domain::project::ProjectId;
 
 /// The most pages that one table has; all tables of the store together more than two million sessions, 47 MiB.
 const MOST: usize = 187;
-/// A table of fewer is not worth shrinking.
+/// A table of no more is not worth shrinking.
 const SMALL: usize = 3;
 /// The lines of a page, and the sessions of a line.
 const LINES: usize = 64;
@@ -18,7 +18,7 @@ const TOGETHER: usize = 4;
 
 /// Some of the pending sessions, and until when they are. With a million sessions this is in no cache, and what a poll pays for is
 /// to wait for memory: so a session is in one of two lines of one page, which are read at once and with one look into the
-/// processor's tables of pages. Where both are full one of those who are there goes to its other line; where that is full, too, the
+/// processor's tables of pages. Where both are full one of those who are there goes to its other line; where all of these are full, too, the
 /// table grows, and once it may not it forgets.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -165,6 +165,9 @@ impl Page {
     }
 }
 
+/// As long as what they are called after.
+const _: () = assert!(size_of::<Page>() == 4096 && size_of::<Line>() == 64);
+
 impl Default for Page {
     fn default() -> Self {
         Self([Line::default(); LINES])
@@ -203,6 +206,28 @@ mod tests {
             assert_eq!(pending.until(*key), None, "{forgotten}");
         }
         assert!(pending.sessions == 0 && pending.pages.len() <= SMALL, "{}", pending.pages.len());
+    }
+
+    #[test]
+    fn one_who_is_there_makes_room_for_another() {
+        let ids = Ids::from_seed([6; 32]);
+        let (project, until) = (ProjectId::new(&ids), Timestamp::from_millis(1));
+        let mut taken = 0;
+        for _ in 0..20 {
+            let (state, mut page, mut keys) = (RandomState::new(), Page::default(), Vec::new());
+            let key = || Key::new(&state, &SessionToken::new(&ids).id(), &project);
+            let mut next = key();
+            while page.take_in(Session { key: next, until }) {
+                keys.push(next);
+                next = key();
+            }
+            assert!(keys.iter().all(|key| page.place(*key).is_some()) && page.place(next).is_none());
+            let there = page.0.iter().flat_map(|Line(places)| places).flatten().count();
+            assert_eq!(there, keys.len(), "nobody is there twice");
+            taken += keys.len();
+        }
+        // Nine in ten; if nobody moved, seven.
+        assert!(taken > 20 * LINES * TOGETHER * 8 / 10, "{taken}");
     }
 
     #[test]

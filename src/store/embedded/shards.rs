@@ -106,6 +106,8 @@ impl Shards {
     /// Forgets a session that is removed, while its shard is held.
     pub(super) fn is_gone(&self, shard: &mut Shard, id: &SessionId, project: &ProjectId) {
         shard.pending.forget(Key::new(&self.hasher, id, project));
+        // Whoever has just read it must not remember it again.
+        shard.changes += 1;
     }
 
     /// Which shard a session is in.
