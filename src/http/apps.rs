@@ -213,7 +213,8 @@ impl AppsApi {
         body: JsonBody<GenerateRequest>,
     ) -> Result<JsonAnswer<GenerateAnswer>, AppError> {
         let (project, client) = body.parse()?.checked(&facts)?;
-        Ok(JsonAnswer(auth.generate(&project, &facts.caller, client).await?.into()))
+        let created = auth.generate(&project, &facts.caller, client).await?;
+        Ok(JsonAnswer(created.written().await?.into()))
     }
 
     /// Ask how a session stands
@@ -282,7 +283,8 @@ impl AppsApi {
         let ServerGenerateRequest { project_id, nonce, client } = body.parse()?;
         let client = client.unwrap_or_default().checked()?;
         let client = Client { nonce: checked_nonce(nonce)?, ..client };
-        Ok(JsonAnswer(auth.generate_for_server(&project_id, &facts.caller, client).await?.into()))
+        let created = auth.generate_for_server(&project_id, &facts.caller, client).await?;
+        Ok(JsonAnswer(created.written().await?.into()))
     }
 
     /// Take the confirmation, once

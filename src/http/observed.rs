@@ -21,7 +21,7 @@ use super::document::Document;
 use super::error;
 use super::error::AppError;
 use super::pages;
-use super::quick::{Asked, Quick};
+use super::quick::{Answer, Asked, Quick};
 use super::request_id::RequestId;
 use super::server::Answers;
 use crate::flows::auth::Held;
@@ -69,15 +69,24 @@ impl<E: Endpoint + 'static> Answers for Observed<E> {
             Some((quick, asked)) => quick.answer(asked, &mut request, client).await,
             None => None,
         };
+        let refuse = |refused| {
+            let response = observation.span(client).in_scope(|| AppError::from(refused).into_response());
+            observation.dressed(response)
+        };
         let response = match answered {
-            Some(Ok(response)) => response,
-            Some(Err(refused)) => {
-                observation.span(client).in_scope(|| AppError::from(refused).into_response())
+            Some(Answer::Now(response)) => observation.dressed(response),
+            Some(Answer::Refused(refused)) => refuse(refused),
+            Some(Answer::Created(created)) => {
+                // Many wait for one flush: nothing is kept meanwhile but the answer, which is as it will be sent.
+                let created = created.map(|response| observation.dressed(response));
+                drop(request);
+                created.written().await.unwrap_or_else(refuse)
             }
             // In a box: what waits for its next request must not keep the space of a whole one.
-            None => Box::pin(self.route(request, &observation, held)).await,
+            None => observation.dressed(Box::pin(self.route(request, &observation, held)).await),
         };
-        observation.complete(response)
+        observation.complete(&response);
+        response
     }
 }
 
@@ -129,21 +138,25 @@ impl Observation {
         tracing::info_span!("request", id = id.as_str(), client, method, route)
     }
 
-    /// The answer with what all have; it is counted. What an operator reads is not for caches.
-    fn complete(self, mut response: Response) -> Response {
-        let Self { id, started, method, route, public } = self;
+    /// Counts the answer.
+    fn complete(self, response: &Response) {
+        let Self { id, started, method, route, public: _ } = self;
         let (status, took) = (response.status().as_u16(), started.elapsed());
         tracing::debug!(id = id.as_str(), method, route, status, ms = took.as_millis(), "answered");
         count(method, route, status, took);
-        if public {
+    }
+
+    /// The answer with the headers that all have. What an operator reads is not for caches.
+    fn dressed(&self, mut response: Response) -> Response {
+        if self.public {
             cors::permit(&mut response);
         }
         if is_stream(&response) {
             // A proxy that collects a stream before it passes it on would tell nothing in time.
             response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
         }
-        pages::protect(&mut response, public);
-        response.headers_mut().insert(REQUEST_ID, id.header());
+        pages::protect(&mut response, self.public);
+        response.headers_mut().insert(REQUEST_ID, self.id.header());
         response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
     }

@@ -19,6 +19,7 @@ use super::server::Limits;
 use crate::domain::auth_session::SessionToken;
 use crate::flows::auth::Auth;
 use crate::flows::auth::AuthError;
+use crate::flows::auth::Creating;
 use crate::flows::auth::Held;
 
 /// Answers without the routes.
@@ -32,6 +33,14 @@ pub(super) struct Quick {
 pub(super) enum Asked {
     Poll,
     Create,
+}
+
+/// What is answered without the routes.
+pub(super) enum Answer<'a> {
+    Now(Response),
+    Refused(AuthError),
+    /// Once the new session is written.
+    Created(Creating<'a, Response>),
 }
 
 /// What such a poll says. `wait` and whatever else there may be is for the routes.
@@ -63,21 +72,19 @@ impl Quick {
     /// The answer. `client`: whose request it is, as far as that is known; a poll's is not asked for. `None`: the routes have
     /// to answer, and the request is whole again.
     ///
-    /// # Errors
-    /// There is no session to be had.
-    pub(super) async fn answer(
-        &self,
+    pub(super) async fn answer<'a>(
+        &'a self,
         asked: Asked,
         request: &mut Request,
         client: Option<Client>,
-    ) -> Option<Result<Response, AuthError>> {
+    ) -> Option<Answer<'a>> {
         let bytes = match body::read(request.take_body(), self.limits.body).await {
             Ok(bytes) => bytes,
             // The routes could read it no better.
-            Err(error) => return Some(Ok(error::render(error).await)),
+            Err(error) => return Some(Answer::Now(error::render(error).await)),
         };
         let answer = match asked {
-            Asked::Poll => self.poll(request, &bytes).map(Ok),
+            Asked::Poll => self.poll(request, &bytes).map(Answer::Now),
             Asked::Create => self.create(request, &bytes, client).await,
         };
         if answer.is_none() {
@@ -101,16 +108,17 @@ impl Quick {
         })
     }
 
-    async fn create(
-        &self,
+    async fn create<'a>(
+        &'a self,
         request: &Request,
         bytes: &Bytes,
         client: Option<Client>,
-    ) -> Option<Result<Response, AuthError>> {
+    ) -> Option<Answer<'a>> {
         let Ok(JsonBody::Parsed(wish)) = JsonBody::<GenerateRequest>::read(bytes) else { return None };
         let facts = Facts::told_by(request.headers(), client, Held::default());
         let (project, client) = wish.checked(&facts).ok()?;
         let created = self.auth.generate(&project, &facts.caller, client).await;
-        Some(created.map(|created| JsonAnswer(GenerateAnswer::from(created)).into_response()))
+        let tell = |created| JsonAnswer(GenerateAnswer::from(created)).into_response();
+        Some(created.map_or_else(Answer::Refused, |created| Answer::Created(created.map(tell))))
     }
 }

@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 
 pub use self::embedded::EmbeddedStore;
 pub use self::wakeup::Wakeup;
@@ -141,14 +142,18 @@ pub struct Forgotten {
     pub errands: Vec<Errand>,
 }
 
+/// Resolves when a write survives a crash, or with the reason why it may not.
+pub type Written = BoxFuture<'static, Result<(), StoreError>>;
+
 /// The sign-in sessions of apps and the errands they lead to.
 ///
 /// Each method is one atomic, durable step. A session changes only by [`AuthSession::apply`] inside such a step: of
 /// events that race, each sees what the one before it made.
 #[async_trait]
 pub trait SessionStore: Send + Sync + 'static {
-    /// Writes a new session. Its id is as good as random: there is no other with it.
-    async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError>;
+    /// Writes a new session. Its id is as good as random: there is no other with it. It is taken when this returns, and may be
+    /// told of once what is returned says so.
+    fn insert_session(&self, session: &AuthSession) -> Written;
 
     /// Until when the session is pending in this project, if that is known without looking, and if the project admits who
     /// asks. `None` says nothing.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use telegram_connector::lifecycle::network_sleep;
 
+use crate::quick::seen;
 use crate::support::{ALICE, App, Attempt, BOB, Options, Process, World, eventually};
 
 const OWNER: &str = "+15550100008";
@@ -74,6 +75,11 @@ async fn meanwhile(world: &World, process: &Process, before: &Before) {
     eventually("the store fails", || async { generate().await.status == 503 }).await;
     for _ in 0..20 {
         assert_eq!(generate().await.refusal(), (503, "UNAVAILABLE".to_owned()));
+        // Refused with what an answer would have had, and the same by the routes.
+        let routed = json!({ "project_id": app.id, "sent_by": "a test" });
+        let routed =
+            app.call("/api/v1/generate/public", &routed, &[("authorization", "Bearer nonsense")]).await;
+        assert_eq!(seen(generate().await), seen(routed));
         let consume = json!({ "project_id": app.id, "session_token": confirmed.token });
         assert_eq!(
             app.call_keyed("/api/v1/verify", &consume).await.refusal(),

@@ -20,7 +20,7 @@ async fn routed(app: &App, attempt: &Attempt, headers: &[(&str, &str)]) -> Answe
 }
 
 /// What a client sees of an answer, without what differs between any two.
-fn seen(mut answer: Answer) -> (u16, Vec<(String, String)>, String) {
+pub(crate) fn seen(mut answer: Answer) -> (u16, Vec<(String, String)>, String) {
     for differs in ["x-request-id", "date"] {
         assert!(answer.headers.remove(differs).is_some(), "{differs}: {answer:?}");
     }

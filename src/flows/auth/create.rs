@@ -2,6 +2,8 @@
 
 use std::sync::PoisonError;
 
+use metrics::Counter;
+
 use super::Auth;
 use super::AuthError;
 use super::Caller;
@@ -18,6 +20,7 @@ use crate::domain::language::Language;
 use crate::domain::project::Project;
 use crate::flows::accounts::Deliverer;
 use crate::flows::accounts::Nobody;
+use crate::store::Written;
 
 /// What is known of who asks for a session.
 #[derive(Clone, Default)]
@@ -35,32 +38,60 @@ pub(crate) struct Created {
     pub(crate) events_url: String,
 }
 
+/// What is told of a new session, once it survives a crash. Until then it can be made into the answer, while all of it is at
+/// hand; nothing else need be kept of who waits.
+#[must_use = "nobody may be told of a session before it is written"]
+pub(crate) struct Creating<'a, T> {
+    told: T,
+    written: Written,
+    count: &'a Counter,
+}
+
+impl<'a, T> Creating<'a, T> {
+    /// The same, told in another way.
+    pub(crate) fn map<U>(self, tell: impl FnOnce(T) -> U) -> Creating<'a, U> {
+        let Self { told, written, count } = self;
+        Creating { told: tell(told), written, count }
+    }
+
+    /// Waits until the session survives a crash.
+    pub(crate) async fn written(self) -> Result<T, AuthError> {
+        self.written.await?;
+        self.count.increment(1);
+        Ok(self.told)
+    }
+}
+
 impl Auth {
     /// Creates a session for an app.
-    pub(crate) async fn generate(
-        &self,
+    pub(crate) async fn generate<'a>(
+        &'a self,
         project: &str,
         caller: &Caller,
         client: Client,
-    ) -> Result<Created, AuthError> {
+    ) -> Result<Creating<'a, Created>, AuthError> {
         let project = self.admitted(project, caller).await?;
         self.may_create(&project, caller)?;
         self.create(&project, client).await
     }
 
     /// Creates a session for an app's server, which shows the secret key.
-    pub(crate) async fn generate_for_server(
-        &self,
+    pub(crate) async fn generate_for_server<'a>(
+        &'a self,
         project: &str,
         caller: &Caller,
         client: Client,
-    ) -> Result<Created, AuthError> {
+    ) -> Result<Creating<'a, Created>, AuthError> {
         let project = self.authenticated(project, caller).await?;
         self.may_create(&project, caller)?;
         self.create(&project, client).await
     }
 
-    async fn create(&self, project: &Project, client: Client) -> Result<Created, AuthError> {
+    async fn create<'a>(
+        &'a self,
+        project: &Project,
+        client: Client,
+    ) -> Result<Creating<'a, Created>, AuthError> {
         let shared = &self.0;
         if !project.settings.active {
             return Err(AuthError::ProjectInactive);
@@ -81,12 +112,11 @@ impl Auth {
         let session = AuthSession::new(token, shared.ids.base62(11), request, shared.clock.now());
         let language = session.language.unwrap_or_default();
         let links = Links::new(&deliverer, &session.id, language, &shared.links)?;
-        shared.store.insert_session(&session).await?;
-        shared.created.increment(1);
+        let written = shared.store.insert_session(&session);
         let parts =
             [shared.links.public_url.as_str(), "/api/v1/events/", session.id.as_str(), &session.watch];
         let events_url = parts.concat();
-        Ok(Created { session, links, events_url })
+        Ok(Creating { told: Created { session, links, events_url }, written, count: &shared.created })
     }
 }
 

@@ -20,6 +20,7 @@ use metrics::Counter;
 
 pub(crate) use self::create::Client;
 pub(crate) use self::create::Created;
+pub(crate) use self::create::Creating;
 pub use self::error::AuthError;
 pub(crate) use self::held::Held;
 pub use self::limits::AppLimits;

@@ -26,10 +26,12 @@ const OF_EACH: Duration = Duration::from_micros(5);
 const LONGEST: Duration = Duration::from_millis(2);
 
 /// Those who wait for one flush, and what became of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Group {
     outcome: OnceLock<Result<(), String>>,
     told: Notify,
+    /// How long they waited.
+    seconds: Histogram,
 }
 
 /// Tells a group when it is dropped: also where no thread is left to do it.
@@ -39,7 +41,7 @@ struct Telling {
 }
 
 /// Who waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     /// For the flush that is under way.
     flushing: Arc<Group>,
@@ -51,7 +53,7 @@ struct Queue {
     ended: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queued {
     queue: Mutex<Queue>,
     /// Tells the thread that somebody waits, or that it is to end.
@@ -87,24 +89,27 @@ pub(super) struct Flusher {
     durable: Arc<AtomicU64>,
     /// Whether a write has failed: none is taken after that, until the store is opened anew.
     failed: watch::Sender<bool>,
-    /// How long writers waited.
-    seconds: Histogram,
 }
 
 impl Group {
+    fn new(seconds: Histogram) -> Arc<Self> {
+        Arc::new(Self { outcome: OnceLock::new(), told: Notify::new(), seconds })
+    }
+
     /// Tells all who wait what became of their writes. Only the first word counts.
     fn tell(&self, outcome: Result<(), String>) {
         drop(self.outcome.set(outcome));
         self.told.notify_waiters();
     }
 
-    async fn outcome(&self) -> Result<(), StoreError> {
+    async fn outcome(self: Arc<Self>, begun: Instant) -> Result<(), StoreError> {
         let mut told = std::pin::pin!(self.told.notified());
         // From here on nothing that is told is missed.
         told.as_mut().enable();
         if self.outcome.get().is_none() {
             told.await;
         }
+        self.seconds.record(begun.elapsed().as_secs_f64());
         let gone = || Err("the flusher has ended".to_owned());
         self.outcome.get().cloned().unwrap_or_else(gone).map_err(StoreError::Unavailable)
     }
@@ -117,6 +122,12 @@ impl Drop for Telling {
 }
 
 impl Queued {
+    fn new(seconds: &Histogram) -> Self {
+        let group = || Group::new(seconds.clone());
+        let queue = Queue { flushing: group(), next: group(), waiting: 0, ended: false };
+        Self { queue: Mutex::new(queue), comes: Condvar::new() }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,7 +161,8 @@ impl Queued {
     /// Those for whom the next flush is, which begins now; how many they are.
     fn take(&self) -> (Arc<Group>, usize) {
         let mut queue = self.queue();
-        let next = std::mem::take(&mut queue.next);
+        let following = Group::new(queue.next.seconds.clone());
+        let next = std::mem::replace(&mut queue.next, following);
         queue.flushing = Arc::clone(&next);
         (next, std::mem::take(&mut queue.waiting))
     }
@@ -246,7 +258,9 @@ impl Flusher {
         let journal =
             journal.map_err(|error| StoreError::Unavailable(format!("the database's log: {error}")))?;
         let (written, durable) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let (queued, failed) = (Arc::new(Queued::default()), watch::Sender::new(false));
+        // Looked up once: the recorder would do it under a lock.
+        let queued = Arc::new(Queued::new(&metrics::histogram!("connector_store_seconds")));
+        let failed = watch::Sender::new(false);
         let failing = Failing { engine: engine.clone(), failed: failed.clone(), queued: Arc::clone(&queued) };
         let runtime = Handle::try_current();
         let runtime = runtime.map_err(|error| StoreError::Unavailable(error.to_string()))?;
@@ -264,9 +278,7 @@ impl Flusher {
         let thread = std::thread::Builder::new().name("store-flusher".to_owned()).spawn(|| thread.run());
         let thread =
             thread.map_err(|error| StoreError::Unavailable(format!("no thread for the flusher: {error}")))?;
-        // Looked up once: the recorder would do it under a lock.
-        let seconds = metrics::histogram!("connector_store_seconds");
-        Ok(Self { queued, thread: Some(thread), written, durable, failed, seconds })
+        Ok(Self { queued, thread: Some(thread), written, durable, failed })
     }
 
     /// Numbers a write that was just made.
@@ -293,10 +305,13 @@ impl Flusher {
 
     /// Returns when everything written so far survives a crash.
     pub(super) async fn flushed(&self) -> Result<(), StoreError> {
-        let begun = Instant::now();
-        let outcome = self.queued.join()?.outcome().await;
-        self.seconds.record(begun.elapsed().as_secs_f64());
-        outcome
+        self.flush()?.await
+    }
+
+    /// What resolves when everything written so far survives a crash: the next flush is under way whether or not somebody
+    /// waits for it.
+    pub(super) fn flush(&self) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, StoreError> {
+        Ok(self.queued.join()?.outcome(Instant::now()))
     }
 }
 
@@ -321,7 +336,7 @@ mod tests {
         let tree = engine.tree("records").unwrap();
         tree.insert("before", "it").unwrap();
         let failed = watch::Sender::new(false);
-        let queued = Arc::new(Queued::default());
+        let queued = Arc::new(Queued::new(&Histogram::noop()));
         let waiting = queued.join().unwrap();
         let failing = Failing { engine, failed: failed.clone(), queued: Arc::clone(&queued) };
         let thread = std::thread::spawn(move || {
@@ -329,7 +344,7 @@ mod tests {
             panic!("for the test");
         });
         assert!(thread.join().is_err());
-        assert!(waiting.outcome().await.is_err(), "who waits is told");
+        assert!(waiting.outcome(Instant::now()).await.is_err(), "who waits is told");
         assert!(queued.join().is_err(), "nobody may come any more");
         assert!(*failed.borrow());
         assert!(tree.insert("after", "it").is_err());

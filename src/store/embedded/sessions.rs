@@ -30,6 +30,7 @@ use crate::store::Expired;
 use crate::store::SessionStore;
 use crate::store::StoreError;
 use crate::store::Wakeup;
+use crate::store::Written;
 use crate::store::records;
 
 pub(super) const SESSION: u8 = b's';
@@ -65,6 +66,16 @@ impl EmbeddedStore {
     pub(super) fn read_session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError> {
         let record = self.0.sessions.get(session_key(id))?;
         record.map(|record| records::decode(&self.0.sealer, &context(id), &record)).transpose()
+    }
+
+    /// Has a new session written with the next flush.
+    fn queue_session(&self, session: &AuthSession) -> Result<(), StoreError> {
+        let record = records::encode_compact(&self.0.sealer, &context(&session.id), session)?;
+        // Whatever changes the session, once it is written, needs its shard, too, and comes after this.
+        let mut shard = self.0.shards.hold(&session.id);
+        self.0.creations.queue(session, &record)?;
+        self.0.shards.now_is(&mut shard, session);
+        Ok(())
     }
 
     pub(super) fn person_prefix(&self, person: i64) -> Vec<u8> {
@@ -216,15 +227,11 @@ pub(super) fn context(id: &SessionId) -> String {
 
 #[async_trait]
 impl SessionStore for EmbeddedStore {
-    async fn insert_session(&self, session: &AuthSession) -> Result<(), StoreError> {
-        let record = records::encode_compact(&self.0.sealer, &context(&session.id), session)?;
-        {
-            // Whatever changes the session, once it is written, needs its shard, too, and comes after this.
-            let mut shard = self.0.shards.hold(&session.id);
-            self.0.creations.queue(session, &record)?;
-            self.0.shards.now_is(&mut shard, session);
+    fn insert_session(&self, session: &AuthSession) -> Written {
+        match self.queue_session(session).and_then(|()| self.0.flusher.flush()) {
+            Ok(flushed) => Box::pin(flushed),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
         }
-        self.0.flusher.flushed().await
     }
 
     async fn session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError> {
