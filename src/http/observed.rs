@@ -77,7 +77,7 @@ impl<E: Endpoint + 'static> Answers for Observed<E> {
             Some(Answer::Now(response)) => observation.dressed(response),
             Some(Answer::Refused(refused)) => refuse(refused),
             Some(Answer::Created(created)) => {
-                // Many wait for one flush: nothing is kept meanwhile but the answer, which is as it will be sent.
+                // Many wait for one flush. Meanwhile the answer is kept, as it will be sent, and nothing of the request.
                 let created = created.map(|response| observation.dressed(response));
                 drop(request);
                 created.written().await.unwrap_or_else(refuse)
@@ -138,7 +138,7 @@ impl Observation {
         tracing::info_span!("request", id = id.as_str(), client, method, route)
     }
 
-    /// Counts the answer.
+    /// Counts the answer, and logs it.
     fn complete(self, response: &Response) {
         let Self { id, started, method, route, public: _ } = self;
         let (status, took) = (response.status().as_u16(), started.elapsed());

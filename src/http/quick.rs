@@ -71,13 +71,12 @@ impl Quick {
 
     /// The answer. `client`: whose request it is, as far as that is known; a poll's is not asked for. `None`: the routes have
     /// to answer, and the request is whole again.
-    ///
-    pub(super) async fn answer<'a>(
-        &'a self,
+    pub(super) async fn answer(
+        &self,
         asked: Asked,
         request: &mut Request,
         client: Option<Client>,
-    ) -> Option<Answer<'a>> {
+    ) -> Option<Answer<'_>> {
         let bytes = match body::read(request.take_body(), self.limits.body).await {
             Ok(bytes) => bytes,
             // The routes could read it no better.
@@ -108,12 +107,7 @@ impl Quick {
         })
     }
 
-    async fn create<'a>(
-        &'a self,
-        request: &Request,
-        bytes: &Bytes,
-        client: Option<Client>,
-    ) -> Option<Answer<'a>> {
+    async fn create(&self, request: &Request, bytes: &Bytes, client: Option<Client>) -> Option<Answer<'_>> {
         let Ok(JsonBody::Parsed(wish)) = JsonBody::<GenerateRequest>::read(bytes) else { return None };
         let facts = Facts::told_by(request.headers(), client, Held::default());
         let (project, client) = wish.checked(&facts).ok()?;

@@ -151,8 +151,8 @@ pub type Written = BoxFuture<'static, Result<(), StoreError>>;
 /// events that race, each sees what the one before it made.
 #[async_trait]
 pub trait SessionStore: Send + Sync + 'static {
-    /// Writes a new session. Its id is as good as random: there is no other with it. It is taken when this returns, and may be
-    /// told of once what is returned says so.
+    /// Writes a new session. Its id is as good as random: there is no other with it. When this returns it is under way, or
+    /// refused; nobody may be told of it before what is returned says that it is written.
     fn insert_session(&self, session: &AuthSession) -> Written;
 
     /// Until when the session is pending in this project, if that is known without looking, and if the project admits who

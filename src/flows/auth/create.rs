@@ -64,34 +64,30 @@ impl<'a, T> Creating<'a, T> {
 
 impl Auth {
     /// Creates a session for an app.
-    pub(crate) async fn generate<'a>(
-        &'a self,
+    pub(crate) async fn generate(
+        &self,
         project: &str,
         caller: &Caller,
         client: Client,
-    ) -> Result<Creating<'a, Created>, AuthError> {
+    ) -> Result<Creating<'_, Created>, AuthError> {
         let project = self.admitted(project, caller).await?;
         self.may_create(&project, caller)?;
         self.create(&project, client).await
     }
 
     /// Creates a session for an app's server, which shows the secret key.
-    pub(crate) async fn generate_for_server<'a>(
-        &'a self,
+    pub(crate) async fn generate_for_server(
+        &self,
         project: &str,
         caller: &Caller,
         client: Client,
-    ) -> Result<Creating<'a, Created>, AuthError> {
+    ) -> Result<Creating<'_, Created>, AuthError> {
         let project = self.authenticated(project, caller).await?;
         self.may_create(&project, caller)?;
         self.create(&project, client).await
     }
 
-    async fn create<'a>(
-        &'a self,
-        project: &Project,
-        client: Client,
-    ) -> Result<Creating<'a, Created>, AuthError> {
+    async fn create(&self, project: &Project, client: Client) -> Result<Creating<'_, Created>, AuthError> {
         let shared = &self.0;
         if !project.settings.active {
             return Err(AuthError::ProjectInactive);

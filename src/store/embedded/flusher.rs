@@ -305,12 +305,12 @@ impl Flusher {
 
     /// Returns when everything written so far survives a crash.
     pub(super) async fn flushed(&self) -> Result<(), StoreError> {
-        self.flush()?.await
+        self.ask()?.await
     }
 
-    /// What resolves when everything written so far survives a crash: the next flush is under way whether or not somebody
-    /// waits for it.
-    pub(super) fn flush(&self) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, StoreError> {
+    /// Asks for a flush, which comes whether or not somebody waits for it. What is returned resolves when everything written
+    /// so far survives a crash.
+    pub(super) fn ask(&self) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, StoreError> {
         Ok(self.queued.join()?.outcome(Instant::now()))
     }
 }
