@@ -275,8 +275,10 @@ async fn story(format: &str, s3: Option<&S3Server>) {
         ("CONNECTOR_TRUSTED_PROXIES", "127.0.0.0/8"),
         ("AWS_SESSION_TOKEN", "planted-aws-session-token"),
     ];
-    let environment =
-        [&settings[..], s3.map(S3Server::environment).as_ref().map_or(&[], |all| &all[..])].concat();
+    // Nobody else wants the session: it is not to be lost where the machine is so busy that a short lease lapses.
+    let lease = [("CONNECTOR_LEASE_SECONDS", "90")];
+    let bucket = s3.map(S3Server::environment);
+    let environment = [&settings[..], bucket.as_ref().map_or(&[], |all| &all[..]), &lease].concat();
     let process =
         Process::spawn(&[&arguments[..], &["--session-store", &place]].concat(), &environment).serving();
     world.service = process.client.clone();
