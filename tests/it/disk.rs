@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -72,15 +73,16 @@ async fn meanwhile(world: &World, process: &Process, before: &Before) {
     let Before { app, confirmed, pending, prompt } = before;
     let request = json!({ "project_id": app.id });
     let generate = || app.call("/api/v1/generate/public", &request, &[]);
-    // The first one is refused because its flush fails, all after it because that one did.
-    let mut first = generate().await;
-    for _ in 0..100 {
-        if first.status == 503 {
-            break;
-        }
-        first = generate().await;
-    }
-    let first = seen(first);
+    // The first one may be refused because its flush fails, all after it because one did.
+    let first = Mutex::new(None);
+    let refused = || async {
+        let answer = generate().await;
+        let refused = answer.status == 503;
+        *first.lock().unwrap() = Some(answer);
+        refused
+    };
+    eventually("the store fails", refused).await;
+    let first = seen(first.into_inner().unwrap().unwrap());
     for _ in 0..20 {
         assert_eq!(generate().await.refusal(), (503, "UNAVAILABLE".to_owned()));
         // Refused with what an answer would have had, and the same by the routes.

@@ -228,10 +228,8 @@ pub(super) fn context(id: &SessionId) -> String {
 #[async_trait]
 impl SessionStore for EmbeddedStore {
     fn insert_session(&self, session: &AuthSession) -> Written {
-        match self.queue_session(session).and_then(|()| self.0.flusher.ask()) {
-            Ok(flushed) => Box::pin(flushed),
-            Err(error) => Box::pin(std::future::ready(Err(error))),
-        }
+        let asked = self.queue_session(session).and_then(|()| self.0.flusher.ask());
+        Box::pin(async { asked?.await })
     }
 
     async fn session(&self, id: &SessionId) -> Result<Option<AuthSession>, StoreError> {
